@@ -1,0 +1,195 @@
+//! Identifiers: sessions, logs, events and the wire join key.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub [u8; 16]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                uuid::Uuid::from_bytes(self.0).hyphenated().fmt(f)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Ok(Self(*uuid::Uuid::parse_str(text)?.as_bytes()))
+            }
+        }
+        /// Text in formats people read (JSON), sixteen raw bytes in postcard.
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                if s.is_human_readable() {
+                    s.collect_str(self)
+                } else {
+                    self.0.serialize(s)
+                }
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                if d.is_human_readable() {
+                    let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+                    text.parse().map_err(serde::de::Error::custom)
+                } else {
+                    <[u8; 16]>::deserialize(d).map(Self)
+                }
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// One visitor's exchange with one service: a UUIDv7 given by the decoys' listener.
+    SessionId
+);
+uuid_id!(
+    /// One journal life: random, and new after quarantine, restore or re-enrolment.
+    LogId
+);
+uuid_id!(
+    /// UUIDv8 over (log, seq); derived, never stored.
+    EventId
+);
+
+impl SessionId {
+    /// A UUIDv7 from a wall time in nanoseconds and ten random bytes.
+    ///
+    /// The clock and the randomness come from the caller: this crate has neither.
+    pub fn new(wall_ns: i64, random: [u8; 10]) -> Self {
+        let millis = u64::try_from(wall_ns / 1_000_000).unwrap_or(0);
+        Self(*uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().as_bytes())
+    }
+
+    /// The eight characters people type: the last eight hexadecimal digits, which are random.
+    pub fn short(&self) -> String {
+        let text = self.to_string();
+        text.get(text.len().saturating_sub(8)..).unwrap_or(&text).to_owned()
+    }
+
+    /// Milliseconds since 1970 kept in the identifier.
+    pub fn unix_ms(&self) -> u64 {
+        let [a, b, c, d, e, f, ..] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+}
+
+impl EventId {
+    /// UUIDv8 of the first sixteen bytes of SHA-256(log ‖ seq BE).
+    pub fn derive(log: LogId, seq: u64) -> Self {
+        let digest = Sha256::new().chain_update(log.0).chain_update(seq.to_be_bytes()).finalize();
+        let mut bytes = [0u8; 16];
+        for (to, from) in bytes.iter_mut().zip(digest.iter()) {
+            *to = *from;
+        }
+        Self(*uuid::Builder::from_custom_bytes(bytes).into_uuid().as_bytes())
+    }
+}
+
+/// The join key of decoys and sensor: the first sixteen bytes of
+/// SHA-256(net ‖ 0 ‖ protocol ‖ source address ‖ source port ‖ destination address ‖ destination
+/// port ‖ client ISN), addresses as IPv6 (v4-mapped for IPv4), numbers big endian.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ConnId(#[serde(with = "hex16")] pub [u8; 16]);
+
+impl ConnId {
+    /// Computes the key from what is on the wire; `protocol` is the IP protocol number (6 for TCP).
+    pub fn derive(net: &str, protocol: u8, source: SocketAddr, destination: SocketAddr, isn: u32) -> Self {
+        let mut hash = Sha256::new().chain_update(net.as_bytes()).chain_update([0, protocol]);
+        for end in [source, destination] {
+            let ip = match end.ip() {
+                std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                std::net::IpAddr::V6(v6) => v6,
+            };
+            hash.update(ip.octets());
+            hash.update(end.port().to_be_bytes());
+        }
+        hash.update(isn.to_be_bytes());
+        let mut bytes = [0u8; 16];
+        for (to, from) in bytes.iter_mut().zip(hash.finalize().iter()) {
+            *to = *from;
+        }
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::text::hex(&self.0))
+    }
+}
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+mod hex16 {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 16], s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() { s.serialize_str(&crate::text::hex(bytes)) } else { bytes.serialize(s) }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 16], D::Error> {
+        if d.is_human_readable() {
+            let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+            crate::text::unhex(&text)
+                .and_then(|bytes| <[u8; 16]>::try_from(bytes).ok())
+                .ok_or_else(|| serde::de::Error::custom("expected 32 hexadecimal digits"))
+        } else {
+            <[u8; 16]>::deserialize(d)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn session_id_is_uuid_v7_with_its_time() {
+        let id = SessionId::new(1_700_000_000_123_456_789, [7; 10]);
+        assert_eq!(id.unix_ms(), 1_700_000_000_123);
+        assert_eq!(id.to_string(), "018bcfe5-687b-7707-8707-070707070707");
+        assert_eq!(id.short(), "07070707");
+        assert_eq!(id.to_string().parse::<SessionId>().unwrap(), id);
+    }
+
+    #[test]
+    fn event_id_golden() {
+        let id = EventId::derive(LogId([1; 16]), 42);
+        assert_eq!(id.to_string().as_bytes().get(14), Some(&b'8'));
+        assert_eq!(id, EventId::derive(LogId([1; 16]), 42));
+        assert_ne!(id, EventId::derive(LogId([1; 16]), 43));
+    }
+
+    #[test]
+    fn conn_id_depends_on_every_part() {
+        let a: SocketAddr = "10.0.0.1:1234".parse().unwrap();
+        let b: SocketAddr = "10.0.0.2:22".parse().unwrap();
+        let base = ConnId::derive("n", 6, a, b, 1);
+        let all = [
+            ConnId::derive("m", 6, a, b, 1),
+            ConnId::derive("n", 17, a, b, 1),
+            ConnId::derive("n", 6, b, a, 1),
+            ConnId::derive("n", 6, a, b, 2),
+        ];
+        assert!(all.iter().all(|other| *other != base));
+        let mapped: SocketAddr = "[::ffff:10.0.0.1]:1234".parse().unwrap();
+        assert_eq!(base, ConnId::derive("n", 6, mapped, b, 1));
+    }
+}
