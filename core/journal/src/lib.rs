@@ -6,6 +6,14 @@
 //! sled's flush *and* an `fdatasync` of its file; sled's flush alone loses everything at a power
 //! cut (measured).
 
+pub mod blobs;
+pub mod block;
 pub mod disk;
+pub mod journal;
 pub mod segment;
 pub mod store;
+
+pub use journal::{
+    Block, Closed, Durable, Gauges, Journal, JournalConfig, JournalError, JournalHandle, Lost, OnFull, OpenReport, OpenSession, Pending,
+    Pressure, TryAppendError, boot_id, open,
+};

@@ -424,7 +424,12 @@ fn save_copy(dir: &Path) -> Result<Option<PathBuf>, SegmentError> {
     let need = disk::used_bytes(from).map_err(at)?.saturating_add(1 << 20);
     if disk::Space::of(from).map_err(at)?.free < need {
         tracing::warn!(segment = %dir.display(), need, "no room to copy the segment before recovering it");
-        return Ok(again.then_some(copy));
+        if again {
+            remove(dir)?;
+            fs::rename(&copy, dir).map_err(at)?;
+            disk::sync_parent(dir).map_err(at)?;
+        }
+        return Ok(None);
     }
     disk::copy_tree(from, &copying).map_err(at)?;
     if again {
