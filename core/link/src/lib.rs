@@ -32,3 +32,6 @@ pub use ingest::{Batch, Gap, HighWater, Ingest, Notice, Peer, Refusal};
 pub use name::{BlobName, NodeName, Role};
 pub use source::{BlobPart, Block, BlockSource, SourceClosed, SourceState};
 pub use status::{LinkPhase, LinkStatus, Problem};
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,11 @@ use crate::wire::{Stream, Wire, linger};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 pub(super) async fn join<I: Ingest, T: Stream>(shared: &Arc<Shared<I>>, stream: T, remote: SocketAddr) -> Result<(), LinkError> {
     let mut wire = Wire::new(stream, MAX_UNPROVEN);
-    if !shared.admission.may_join(remote.ip()) {
+    if !shared.admission.may_join(remote.ip(), Instant::now()) {
         let text = "too many attempts to join from this address: wait a minute";
         wire.goodbye(GoAwayWhy::Busy, text.into(), 60_000).await;
         return Err(LinkError::Violation(text.into()));
