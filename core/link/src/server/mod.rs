@@ -243,7 +243,8 @@ impl<I: Ingest> Shared<I> {
         let (why, retry) = match &error {
             LinkError::Stopping => (GoAwayWhy::Stopping, 1_000),
             LinkError::Replaced => (GoAwayWhy::Replaced, 5_000),
-            LinkError::Revoked => (GoAwayWhy::Revoked, 60_000),
+            // Its own pauses grow; enrolled anew it should not wait.
+            LinkError::Revoked => (GoAwayWhy::Revoked, 0),
             LinkError::Away { why, retry, .. } => (*why, retry.as_millis() as u64),
             LinkError::Diverged(_) => (GoAwayWhy::Diverged, 60_000),
             LinkError::Violation(_) | LinkError::Frame(_) => (GoAwayWhy::Protocol, 5_000),
