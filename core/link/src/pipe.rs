@@ -78,7 +78,12 @@ enum Question {
 enum Answer {
     Closed,
     Done,
-    State { log: LogId, first: u64, next: u64, chain: [u8; 32] },
+    State {
+        log: LogId,
+        first: u64,
+        next: u64,
+        chain: [u8; 32],
+    },
     /// First, last, chain before and length of each block; the bytes follow.
     Blocks(Vec<(u64, u64, [u8; 32], u32)>),
     /// Total size; the bytes follow.

@@ -28,7 +28,11 @@ pub(super) async fn run<S: BlockSource, T: Stream>(
     if welcome.durable >= hello.next {
         // The journal remembers this, and starts a new log when it is opened next.
         node.source.acknowledged(welcome.durable).await?;
-        return Err(LinkError::Diverged(format!("it ends at {}, this journal at {}: restart the daemon", welcome.durable, hello.next.saturating_sub(1))));
+        return Err(LinkError::Diverged(format!(
+            "it ends at {}, this journal at {}: restart the daemon",
+            welcome.durable,
+            hello.next.saturating_sub(1)
+        )));
     }
     if welcome.durable > 0 {
         node.source.acknowledged(welcome.durable).await?;

@@ -23,7 +23,10 @@ fn samples() -> Vec<(&'static str, Message)> {
             }),
         ),
         ("welcome", Message::Welcome(Welcome { version: 1, durable: 299, credit: 4_194_304, max_frame: 4_194_304, wall_ns: -5 })),
-        ("batch", Message::Batch(Batch { log, first: 300, count: 1, chain_before: [0x44; 32], records: Bytes::from_static(b"\0\0\0\x02ab") })),
+        (
+            "batch",
+            Message::Batch(Batch { log, first: 300, count: 1, chain_before: [0x44; 32], records: Bytes::from_static(b"\0\0\0\x02ab") }),
+        ),
         ("ack", Message::Ack(Ack { durable: 300, credit: 9 })),
         ("nack", Message::Nack(Nack { expected: 300, why: NackWhy::Tamper })),
         ("gap", Message::Gap(GapFrame { log, from: 1, to: 299, why: "quota".into() })),
@@ -57,7 +60,8 @@ fn encoded(message: &Message) -> Vec<u8> {
 /// What the wire looks like in version 1. A change here breaks every node in the field: add a variant instead.
 #[test]
 fn golden_v1() {
-    let golden: std::collections::BTreeMap<&str, &str> = include_str!("golden-v1.txt").lines().filter_map(|line| line.split_once(": ")).collect();
+    let golden: std::collections::BTreeMap<&str, &str> =
+        include_str!("golden-v1.txt").lines().filter_map(|line| line.split_once(": ")).collect();
     for (name, message) in samples() {
         let wire = encoded(&message);
         assert_eq!(golden.get(name).copied(), Some(hex(&wire).as_str()), "{name}");

@@ -179,7 +179,8 @@ fn revoking_and_enrolling_anew() {
     let dir = tempfile::tempdir().unwrap();
     let controller = controller(dir.path());
     let node = IdentityDir::new(dir.path().join("n"));
-    let first = node.install(controller.sign_csr(&node.request(&name("edge")).unwrap(), "net-1", Role::Decoys).unwrap().to_json().as_bytes());
+    let first =
+        node.install(controller.sign_csr(&node.request(&name("edge")).unwrap(), "net-1", Role::Decoys).unwrap().to_json().as_bytes());
     let first = first.unwrap().certificate.serial;
     assert_eq!(controller.admit(&name("edge"), &first).unwrap().net, "net-1");
     assert!(matches!(controller.admit(&name("gate"), &first), Err(IdentityError::UnknownNode(_))));

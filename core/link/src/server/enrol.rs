@@ -1,10 +1,10 @@
 //! JOIN and RENEW at the controller. A JOIN connection has no certificate: one frame in, one out.
 
 use super::Shared;
+use crate::common::blocking;
 use crate::error::LinkError;
 use crate::frame::{GoAwayWhy, MAX_UNPROVEN, Message};
 use crate::identity::{Bundle, IdentityError};
-use crate::common::blocking;
 use crate::ingest::{Ingest, Notice};
 use crate::name::NodeName;
 use crate::wire::{Stream, Wire, linger};

@@ -275,7 +275,8 @@ impl<I: Ingest> Shared<I> {
             return Err((GoAwayWhy::Identity, LinkError::Violation(text)));
         }
         if hello.oldest > VERSION_MAX || hello.newest < VERSION_MIN {
-            let text = format!("node speaks link versions {} to {}, this controller {VERSION_MIN} to {VERSION_MAX}", hello.oldest, hello.newest);
+            let text =
+                format!("node speaks link versions {} to {}, this controller {VERSION_MIN} to {VERSION_MAX}", hello.oldest, hello.newest);
             return Err((GoAwayWhy::Version, LinkError::Violation(text)));
         }
         if hello.first == 0 || hello.next < hello.first {
@@ -293,7 +294,12 @@ impl<I: Ingest> Shared<I> {
 }
 
 /// From TCP to a session or a JOIN.
-async fn accept<I: Ingest>(shared: &Arc<Shared<I>>, tcp: TcpStream, remote: SocketAddr, pass: &mut admission::Pass) -> Result<(), LinkError> {
+async fn accept<I: Ingest>(
+    shared: &Arc<Shared<I>>,
+    tcp: TcpStream,
+    remote: SocketAddr,
+    pass: &mut admission::Pass,
+) -> Result<(), LinkError> {
     let deadline = Instant::now() + shared.config.handshake;
     let silent = |_| LinkError::Silent(shared.config.handshake);
     let _ = tcp.set_nodelay(true);

@@ -169,7 +169,11 @@ async fn a_proven_node_that_breaks_the_protocol_ends_only_itself() {
     let log = LogId([9; 16]);
 
     // First frames that are no HELLO, or an impossible one.
-    for first in [batch(log, 1, 1), Message::Hello(Hello { first: 0, ..hello("bad", log) }), Message::Hello(Hello { oldest: 9, newest: 9, ..hello("bad", log) })] {
+    for first in [
+        batch(log, 1, 1),
+        Message::Hello(Hello { first: 0, ..hello("bad", log) }),
+        Message::Hello(Hello { oldest: 9, newest: 9, ..hello("bad", log) }),
+    ] {
         let mut wire = raw(&lab, &bad, Channel::Main).await;
         wire.send(&first).await.unwrap();
         last_word(&mut wire).await;

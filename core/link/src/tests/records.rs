@@ -71,7 +71,12 @@ async fn a_slow_controller_bounds_what_is_in_flight() {
     let lab = Lab::with(ServerConfig { credit: CREDIT as u32, ..quick() }).await;
     let mut ingest = lab.ingest.clone();
     ingest.gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
-    let slow = crate::server::Server::new(ServerConfig { credit: CREDIT as u32, ..quick() }, lab.identity.clone(), ingest.clone(), lab.clock.clone());
+    let slow = crate::server::Server::new(
+        ServerConfig { credit: CREDIT as u32, ..quick() },
+        lab.identity.clone(),
+        ingest.clone(),
+        lab.clock.clone(),
+    );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let listening = slow.clone();
