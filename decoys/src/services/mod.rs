@@ -3,6 +3,9 @@
 //! A service never touches a socket, clock, file or the journal: [`Conn`] gives bytes, [`Session`]
 //! records and knows the time.
 
+mod dns;
+mod generic_tcp;
+
 use crate::conn::Conn;
 use crate::persona::Decoy;
 use crate::recorder::BoxFuture;
@@ -88,7 +91,7 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[];
+pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {
