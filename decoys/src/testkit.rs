@@ -4,7 +4,7 @@ use crate::conn::Conn;
 use crate::persona::{AccountPolicy, Decoy, Limits, MemoryKeys, Policy, Seed};
 use crate::recorder::{BoxFuture, Clock, Entry, EventSink, FileSink, FileStore, Recorder, Room, Seal};
 use crate::services::{Build, Service, ServiceDef};
-use crate::session::{self, Peer, Session};
+use crate::session::{self, PassivePort, PassivePorts, Peer, Session};
 use glasshive_event::{Envelope, Kind, RecordView, Transport, Tuple};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -168,7 +168,10 @@ impl Kit {
             keys: Arc::new(MemoryKeys::default()),
             limits: Limits::default(),
             accounts,
+            offers: def.default_ports.iter().map(|port| (*port, def.name.to_owned())).collect(),
+            passive: std::sync::OnceLock::new(),
         });
+        let _ = decoy.passive.set(Arc::new(LoopbackPorts));
         let settings = settings.parse::<toml::Table>().map_err(|error| error.message().to_owned())?;
         let service = (def.build)(&Build { decoy: &decoy, settings })?;
         let memory = Arc::new(Memory::default());
@@ -220,5 +223,33 @@ impl Kit {
             }
         });
         Ok(bound)
+    }
+}
+
+/// Passive ports on loopback, any number.
+struct LoopbackPorts;
+
+struct LoopbackPort(tokio::net::TcpListener, SocketAddr);
+
+impl PassivePorts for LoopbackPorts {
+    fn open(&self, _address: std::net::IpAddr) -> Option<Box<dyn PassivePort>> {
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).ok()?;
+        listener.set_nonblocking(true).ok()?;
+        let address = listener.local_addr().ok()?;
+        Some(Box::new(LoopbackPort(tokio::net::TcpListener::from_std(listener).ok()?, address)))
+    }
+}
+
+impl PassivePort for LoopbackPort {
+    fn address(&self) -> SocketAddr {
+        self.1
+    }
+    fn accept(&mut self) -> BoxFuture<'_, std::io::Result<(Box<dyn crate::conn::Duplex>, Peer)>> {
+        Box::pin(async move {
+            let (stream, source) = self.0.accept().await?;
+            let wire = Tuple { source: source.into(), destination: self.1.into() };
+            let peer = Peer { transport: Transport::Tcp, wire, claimed: None, conn: None };
+            Ok((Box::new(stream) as Box<dyn crate::conn::Duplex>, peer))
+        })
     }
 }
