@@ -18,3 +18,9 @@ pub mod shutdown;
 pub mod state;
 mod sys;
 pub mod telemetry;
+
+/// Cases a property test of a parser runs: 10 000, or `GLASSHIVE_FUZZ`.
+#[cfg(test)]
+pub(crate) fn fuzz_cases() -> u32 {
+    std::env::var("GLASSHIVE_FUZZ").ok().and_then(|number| number.parse().ok()).unwrap_or(10_000)
+}

@@ -59,7 +59,7 @@ impl DirLock {
         }
         let name = std::env::current_exe().ok().and_then(|exe| exe.file_name().map(|name| name.to_string_lossy().into_owned()));
         file.set_len(0).map_err(unusable(&path))?;
-        write!(file, "{} {}\n", std::process::id(), name.unwrap_or_default().replace(char::is_whitespace, "_")).map_err(unusable(&path))?;
+        writeln!(file, "{} {}", std::process::id(), name.unwrap_or_default().replace(char::is_whitespace, "_")).map_err(unusable(&path))?;
         Ok(Self { file, dir: dir.to_owned() })
     }
 

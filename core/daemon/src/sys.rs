@@ -78,7 +78,10 @@ pub(crate) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Messa
     // with the true length beside it; the kernel writes within those lengths only.
     let received = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
     let len = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-    control.len = header.msg_controllen as usize;
+    // A 32-bit number on some C libraries.
+    #[allow(clippy::unnecessary_cast)]
+    let control_len = header.msg_controllen as usize;
+    control.len = control_len;
     // SAFETY: the storage was zeroed and then filled by the kernel with `msg_namelen` bytes of a
     // socket address, which is what `SockAddr::new` asks for.
     let source = unsafe { socket2::SockAddr::new(name, header.msg_namelen) };

@@ -34,11 +34,10 @@ pub(super) fn explain<T: DeserializeOwned>(
     // Parsing the file's own text gives positions, as long as it makes the same complaint.
     if let Some(located) = toml::from_str::<T>(text).err().filter(|located| located.message() == error.message()) {
         let (line, keys) = match located.span() {
-            Some(span) => (Some(line_at(text, span.start)), keys_at(text, &span)),
-            None => (None, Vec::new()),
+            // The root table's span is empty: nothing to point at.
+            Some(span) if !span.is_empty() => (Some(line_at(text, span.start)), keys_at(text, &span)),
+            _ => (None, Vec::new()),
         };
-        // A missing top-level key has no line of its own.
-        let line = if keys.is_empty() { None } else { line };
         let parent =
             if is_unknown(error.message()) { keys.split_last().map(|(_, rest)| rest.to_vec()).unwrap_or_default() } else { keys.clone() };
         return build(in_file(line), &keys, &parent, error.message());

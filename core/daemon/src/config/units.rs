@@ -340,6 +340,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(crate::fuzz_cases()))]
         #[test]
         fn shown_values_read_back(bytes: u64, millis in 0..u64::MAX / 2) {
             prop_assert_eq!(Size(bytes).to_string().parse::<Size>().unwrap(), Size(bytes));

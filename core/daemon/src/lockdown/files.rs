@@ -39,7 +39,9 @@ impl Files {
         }
         let mut created = ruleset.create().map_err(fault)?;
         let look = AccessFs::ReadFile | AccessFs::ReadDir;
-        for path in &self.read {
+        // Always: what this process's threads may do, which `report` reads.
+        let own = PathBuf::from("/proc/self/task");
+        for path in self.read.iter().chain([&own]) {
             match PathFd::new(path) {
                 Ok(open) => created = created.add_rule(PathBeneath::new(open, fitting(path, look))).map_err(fault)?,
                 Err(_) if !path.exists() => {}

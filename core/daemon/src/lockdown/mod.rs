@@ -63,6 +63,8 @@ impl Lockdown {
         if threads.len() != 1 {
             return Err(LockdownError::Threads(threads.len()));
         }
+        // Read once, while /proc/sys can be reached.
+        crate::clock::boot_id();
         // While CAP_SETPCAP is still there.
         drop_bounding()?;
         if let Some(user) = &self.user {

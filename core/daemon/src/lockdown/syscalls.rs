@@ -186,15 +186,107 @@ const ALWAYS: &[i64] = &[
 mod tests {
     use super::*;
 
+    /// What the kernel would answer: the few BPF instructions the compiler emits, over `seccomp_data`.
+    fn answer(program: &BpfProgram, number: i64, arguments: [u64; 6]) -> u32 {
+        let arch: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+        let mut data = [(number as u32).to_ne_bytes(), arch.to_ne_bytes(), [0; 4], [0; 4]].concat();
+        arguments.iter().for_each(|argument| data.extend(argument.to_ne_bytes()));
+        let (mut at, mut accumulator) = (0, 0u32);
+        loop {
+            let step = &program[at];
+            at += 1;
+            let mut jump = |holds: bool| at += usize::from(if holds { step.jt } else { step.jf });
+            match step.code {
+                0x20 => accumulator = u32::from_ne_bytes(data[step.k as usize..][..4].try_into().unwrap()),
+                0x05 => at += step.k as usize,
+                0x15 => jump(accumulator == step.k),
+                0x25 => jump(accumulator > step.k),
+                0x35 => jump(accumulator >= step.k),
+                0x54 => accumulator &= step.k,
+                0x06 => return step.k,
+                code => panic!("instruction {code:#x}"),
+            }
+        }
+    }
+
+    fn refused(calls: Calls, number: i64, arguments: &[u64]) -> bool {
+        let program = compile(calls.rules().unwrap(), libc::EPERM).unwrap();
+        let mut all = [0; 6];
+        all[..arguments.len()].copy_from_slice(arguments);
+        match answer(&program, number, all) {
+            0x7fff_0000 => false,
+            0x0005_0001 => true,
+            other => panic!("{other:#x}"),
+        }
+    }
+
     #[test]
-    fn filters_compile() {
+    fn listed_calls_are_refused_under_each_number() {
         assert!(Calls::Any.rules().unwrap().is_empty());
         for calls in [Calls::Decoys, Calls::Connecting] {
-            let rules = calls.rules().unwrap();
-            assert!(ALWAYS.iter().all(|number| rules.get(number).is_some_and(Vec::is_empty)));
-            assert!(!compile(rules, libc::EPERM).unwrap().is_empty());
+            for number in ALWAYS {
+                assert!(refused(calls, *number, &[]), "{number}");
+                #[cfg(target_arch = "x86_64")]
+                assert!(refused(calls, 0x4000_0000 | number, &[]), "x32 {number}");
+            }
         }
-        assert!(Calls::Decoys.rules().unwrap().contains_key(&libc::SYS_connect));
-        assert!(!Calls::Connecting.rules().unwrap().contains_key(&libc::SYS_connect));
+        #[cfg(target_arch = "x86_64")]
+        for own in [520, 521, 528, 539, 540, 545] {
+            assert!(refused(Calls::Decoys, 0x4000_0000 | own, &[]));
+        }
+    }
+
+    #[test]
+    fn decoys_never_connect_and_connecting_processes_do() {
+        let (inet, inet6, unix) = (libc::AF_INET as u64, libc::AF_INET6 as u64, libc::AF_UNIX as u64);
+        assert!(refused(Calls::Decoys, libc::SYS_connect, &[3]) && !refused(Calls::Connecting, libc::SYS_connect, &[3]));
+        for family in (0..46).filter(|family| *family != unix) {
+            assert!(refused(Calls::Decoys, libc::SYS_socket, &[family, 1]), "{family}");
+            let kept = family == inet || family == inet6;
+            assert_eq!(refused(Calls::Connecting, libc::SYS_socket, &[family, 1]), !kept, "{family}");
+        }
+        // The kernel reads 32 bits of the family: high bits must not slip past.
+        assert!(refused(Calls::Decoys, libc::SYS_socket, &[1 << 32 | inet, 1]));
+        assert!(!refused(Calls::Decoys, libc::SYS_socket, &[unix, 1]));
+        for flags in [0, libc::SOCK_CLOEXEC as u64, libc::SOCK_NONBLOCK as u64] {
+            assert!(refused(Calls::Connecting, libc::SYS_socket, &[inet, libc::SOCK_RAW as u64 | flags]));
+            assert!(!refused(Calls::Connecting, libc::SYS_socket, &[inet6, libc::SOCK_DGRAM as u64 | flags]));
+        }
+    }
+
+    #[test]
+    fn fast_open_and_namespaces_by_flag() {
+        let (fast_open, quiet) = (libc::MSG_FASTOPEN as u64, libc::MSG_NOSIGNAL as u64);
+        for (number, position) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+            for (flags, expected) in [(0, false), (quiet, false), (fast_open, true), (fast_open | quiet, true)] {
+                let mut arguments = [3, 1, 1, 0];
+                arguments[position] = flags;
+                assert_eq!(refused(Calls::Decoys, number, &arguments), expected, "{number} {flags:#x}");
+                assert!(!refused(Calls::Connecting, number, &arguments));
+            }
+        }
+        let thread = (libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND) as u64;
+        assert!(!refused(Calls::Decoys, libc::SYS_clone, &[thread]));
+        for flag in NAMESPACES {
+            assert!(refused(Calls::Decoys, libc::SYS_clone, &[*flag | 17]), "{flag:#x}");
+        }
+    }
+
+    #[test]
+    fn everyday_calls_go_on() {
+        use libc::{
+            SYS_accept4, SYS_bind, SYS_clone3, SYS_epoll_pwait, SYS_fdatasync, SYS_futex, SYS_getsockopt, SYS_listen, SYS_openat,
+            SYS_recvmsg,
+        };
+        use libc::{SYS_shutdown, SYS_socketpair, SYS_write};
+        let kept = [SYS_accept4, SYS_bind, SYS_epoll_pwait, SYS_fdatasync, SYS_futex, SYS_getsockopt, SYS_listen, SYS_openat, SYS_recvmsg];
+        for number in kept.into_iter().chain([SYS_shutdown, SYS_socketpair, SYS_write]) {
+            assert!(!refused(Calls::Decoys, number, &[]), "{number}");
+        }
+        let no_clone3 = compile(BTreeMap::from([(SYS_clone3, Vec::new())]), libc::ENOSYS).unwrap();
+        assert_eq!(answer(&no_clone3, SYS_clone3, [0; 6]), 0x0005_0000 | libc::ENOSYS as u32);
+        // Another architecture's numbers mean other calls: the process is ended.
+        let program = compile(Calls::Decoys.rules().unwrap(), libc::EPERM).unwrap();
+        assert!(program.iter().any(|step| step.code == 0x06 && step.k == 0x8000_0000));
     }
 }

@@ -42,9 +42,11 @@ pub struct BoundTcp {
 /// [`BindError`], one line.
 pub fn bind_tcp(address: SocketAddr, options: &TcpOptions) -> Result<BoundTcp, BindError> {
     let fault = |error| BindError::new(Transport::Tcp, address, error);
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(fault)?;
-    prepare(&socket, address, options).map_err(fault)?;
-    let bound = socket.local_addr().map_err(fault)?.as_socket().unwrap_or(address);
+    let first = prepare(address, options).map_err(fault)?;
+    let bound = first.local_addr().map_err(fault)?.as_socket().unwrap_or(address);
+    // A port the system chose is lost at the first `stop`; one asked for by number is kept. Both
+    // sockets hold it for a moment, so nobody can take it in between.
+    let socket = if address.port() == 0 { prepare(bound, options).map_err(fault)? } else { first };
     Ok(BoundTcp { socket, address: bound, backlog: options.backlog })
 }
 
@@ -59,14 +61,16 @@ pub fn listen_tcp(address: SocketAddr, options: &TcpOptions) -> Result<TcpListen
     Ok(bound.socket.into())
 }
 
-fn prepare(socket: &Socket, address: SocketAddr, options: &TcpOptions) -> io::Result<()> {
+fn prepare(address: SocketAddr, options: &TcpOptions) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
-    common(socket, address, options.transparent, options.freebind)?;
+    common(&socket, address, options.transparent, options.freebind)?;
     if options.save_syn {
-        sys::set_int(socket, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, 1)?;
+        sys::set_int(&socket, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, 1)?;
     }
-    socket.bind(&address.into())
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// What both transports set: one family a socket, and other addresses when asked.

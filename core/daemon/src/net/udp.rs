@@ -233,7 +233,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(10_000))]
+        #![proptest_config(ProptestConfig::with_cases(crate::fuzz_cases()))]
         #[test]
         fn any_control_data_is_answered(length in 0usize..80, level in prop_oneof![Just(0i32), Just(41)], kind in prop_oneof![Just(8i32), Just(50)], data in proptest::collection::vec(any::<u8>(), 0..64)) {
             let control = [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), &data].concat();
