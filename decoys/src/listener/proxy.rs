@@ -2,15 +2,14 @@
 
 use bytes::{Bytes, BytesMut};
 use glasshive_event::Endpoint;
-use glasshive_proto::proxy::{self, Incomplete};
+use glasshive_proto::proxy;
+use glasshive_proto::reader::Parsed;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 /// How long a trusted peer may take.
 const WAIT: Duration = Duration::from_secs(5);
-/// Longest header of either version.
-const MAX: usize = 536;
 
 /// What a trusted peer sent first.
 pub(super) enum Header {
@@ -21,17 +20,20 @@ pub(super) enum Header {
 }
 
 pub(super) async fn read(stream: &mut TcpStream) -> Header {
-    let mut buf = BytesMut::with_capacity(MAX);
+    let mut buf = BytesMut::with_capacity(proxy::MAX_HEADER);
     let deadline = tokio::time::Instant::now() + WAIT;
     loop {
-        match proxy::parse(&buf) {
-            Ok(header) => {
-                let rest = buf.split_off(header.len.min(buf.len())).freeze();
-                return Header::Claims(header.source.map(Endpoint::from), rest);
+        match proxy::header(&buf) {
+            Parsed::Done { value, used } => {
+                let rest = buf.split_off(used.min(buf.len())).freeze();
+                let source = if value.local { None } else { value.source };
+                return Header::Claims(source.map(Endpoint::from), rest);
             }
-            Err(Incomplete::Malformed { offset, what }) => return Header::Damaged(buf.freeze(), offset as u64, what),
-            Err(Incomplete::Needed(_)) if buf.len() >= MAX => return Header::Damaged(buf.freeze(), MAX as u64, "header too long"),
-            Err(Incomplete::Needed(_)) => {}
+            Parsed::Malformed { offset, what } => return Header::Damaged(buf.freeze(), offset as u64, what),
+            Parsed::Incomplete { .. } if buf.len() >= proxy::MAX_HEADER => {
+                return Header::Damaged(buf.freeze(), proxy::MAX_HEADER as u64, "header too long");
+            }
+            Parsed::Incomplete { .. } => {}
         }
         match tokio::time::timeout_at(deadline, stream.read_buf(&mut buf)).await {
             Ok(Ok(n)) if n > 0 => {}

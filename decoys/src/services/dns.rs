@@ -29,6 +29,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     name: "dns",
     transports: &[Transport::Udp, Transport::Tcp],
     default_ports: &[53],
+    passive: false,
     summary: "authoritative name server with the persona's zone (BIND 9): A … AXFR, CHAOS; never resolves",
     build,
 };

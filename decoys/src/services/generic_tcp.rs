@@ -16,6 +16,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     name: "generic_tcp",
     transports: &[Transport::Tcp],
     default_ports: &[],
+    passive: false,
     summary: "any TCP port: keeps the first 4 KiB, names the protocol, answers only if configured",
     build,
 };

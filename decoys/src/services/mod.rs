@@ -84,6 +84,8 @@ pub struct ServiceDef {
     pub transports: &'static [Transport],
     /// Ports it listens on when the persona names none.
     pub default_ports: &'static [u16],
+    /// Whether it opens passive data ports.
+    pub passive: bool,
     /// One line for people.
     pub summary: &'static str,
     /// Builds it; the error is one line naming the key and the remedy.
