@@ -17,13 +17,19 @@ use std::sync::Arc;
 
 /// Decoy hosts that record every visitor. Starts nothing towards the outside but the link to its controller.
 #[derive(Parser)]
-#[command(name = "glasshive-decoys", version, about, max_term_width = 100, after_help = "Begin with:
+#[command(
+    name = "glasshive-decoys",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Begin with:
   glasshive-decoys check                      is everything plausible and bindable?
   glasshive-decoys identity join TOKEN …      become a node (the token comes from `glasshive enroll`)
   glasshive-decoys run                        serve until told to stop
 As root, visitors reach the decoys' own addresses and ports through nftables and TPROXY; as an ordinary
 user every decoy listens on loopback, on its ports + 20000 (ssh on 20022).
-Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
 pub struct Cli {
     /// Configuration file.
     #[arg(long, env = "GLASSHIVE_CONFIG", default_value = config::DEFAULT_PATH)]
@@ -95,7 +101,7 @@ enum Identity {
 
 /// Runs the command line.
 pub fn main(cli: Cli) -> ExitCode {
-    if let Err(error) = telemetry::init(telemetry::Format::from_environment(), "warn,glasshive=info") {
+    if let Err(error) = telemetry::init(telemetry::Format::Text, "warn,glasshive=info") {
         eprintln!("glasshive-decoys: {error}");
         return ExitCode::FAILURE;
     }
@@ -184,7 +190,12 @@ fn personas(config: &config::Config, json: bool) -> anyhow::Result<()> {
         if json {
             println!("{}", serde_json::json!({"persona": persona.name, "hash": persona.hash, "file": persona.path, "decoys": worn}));
         } else {
-            println!("{:<16} {}  worn by: {}", persona.name, persona.hash.get(..12).unwrap_or_default(), if worn.is_empty() { "nobody".into() } else { worn.join(", ") });
+            println!(
+                "{:<16} {}  worn by: {}",
+                persona.name,
+                persona.hash.get(..12).unwrap_or_default(),
+                if worn.is_empty() { "nobody".into() } else { worn.join(", ") }
+            );
         }
     }
     Ok(())

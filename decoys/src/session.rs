@@ -429,8 +429,11 @@ impl Session {
     pub async fn child(&self, host: &[u8], port: u16, transport: Transport, mechanism: &str, originator: Option<String>) -> Option<Conn> {
         let inner = &self.0;
         let name = String::from_utf8_lossy(host).into_owned();
-        let route =
-            if inner.depth < MAX_DEPTH { inner.router.as_ref().and_then(|router| router.route(&inner.decoy, &name, port, transport)) } else { None };
+        let route = if inner.depth < MAX_DEPTH {
+            inner.router.as_ref().and_then(|router| router.route(&inner.decoy, &name, port, transport))
+        } else {
+            None
+        };
         let mut forward = Forward {
             host: clip(host),
             port: port.into(),

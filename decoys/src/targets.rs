@@ -82,7 +82,8 @@ impl Targets {
 
     /// UDP ports of any decoy: one socket each.
     pub fn udp_ports(&self) -> Vec<u16> {
-        let mut ports: Vec<u16> = self.open.keys().filter(|(_, _, transport)| *transport == Transport::Udp).map(|(_, port, _)| *port).collect();
+        let mut ports: Vec<u16> =
+            self.open.keys().filter(|(_, _, transport)| *transport == Transport::Udp).map(|(_, port, _)| *port).collect();
         ports.sort_unstable();
         ports.dedup();
         ports

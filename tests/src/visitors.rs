@@ -67,7 +67,11 @@ impl<'a> Visitor<'a> {
         let mut command = self.ssh(password, user, &[])?;
         command.arg(line);
         let output = run(command, input, LIMIT)?;
-        ensure!(output.status.code() != Some(255) && output.status.code() != Some(5), "ssh failed: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.code() != Some(255) && output.status.code() != Some(5),
+            "ssh failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok((1, output.stdout))
     }
 

@@ -113,7 +113,12 @@ impl World {
                 lab.leg(&host, "dcy0", &format!("dcy{number}"), &[&format!("10.66.{number}.2/24"), &format!("fd00:66:{number}::10/64")])?;
                 lab.ip(&host, &["route", "add", "local", &decoy.to_string(), "dev", "lo"])?;
                 lab.host(&visitor)?;
-                lab.leg(&visitor, "eth0", &format!("dcy{number}"), &[&format!("10.66.{number}.100/24"), &format!("fd00:66:{number}::100/64")])?;
+                lab.leg(
+                    &visitor,
+                    "eth0",
+                    &format!("dcy{number}"),
+                    &[&format!("10.66.{number}.100/24"), &format!("fd00:66:{number}::100/64")],
+                )?;
             }
             let node_dir = dir.join(&name);
             std::fs::create_dir_all(node_dir.join("personas"))?;

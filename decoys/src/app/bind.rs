@@ -31,7 +31,9 @@ pub(super) fn bind(config: &Config, hosts: &[Host], targets: &Targets, transpare
         }
         for port in targets.udp_ports() {
             for ip in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-                let wanted = targets.open().any(|(at, transport, _)| transport == Transport::Udp && at.port() == port && at.is_ipv6() == ip.is_ipv6());
+                let wanted = targets
+                    .open()
+                    .any(|(at, transport, _)| transport == Transport::Udp && at.port() == port && at.is_ipv6() == ip.is_ipv6());
                 if wanted {
                     sockets.udp.push((bind_udp(SocketAddr::new(ip, port), &UdpOptions { transparent, ..UdpOptions::default() })?, port));
                 }
@@ -85,7 +87,8 @@ impl PassivePorts for Pool {
             listener.set_nonblocking(true)?;
             tokio::net::TcpListener::from_std(listener)
         });
-        let open = Open { at: bound.address(), bound: Some(bound), free: Arc::clone(&self.free), listener: listener.ok(), net: self.net.clone() };
+        let open =
+            Open { at: bound.address(), bound: Some(bound), free: Arc::clone(&self.free), listener: listener.ok(), net: self.net.clone() };
         // Dropping `open` on a failed listen gives the port back.
         open.listener.is_some().then(|| Box::new(open) as Box<dyn PassivePort>)
     }

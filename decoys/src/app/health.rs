@@ -6,11 +6,11 @@ use crate::recorder::Clock;
 use glasshive_daemon::lockdown::Report;
 use glasshive_event::detail::{Gap, Health as HealthDetail, Loss, SessionClose};
 use glasshive_event::{Body, Envelope, Kind};
-use glasshive_journal::journal::{JournalHandle, OpenReport, Pending};
+use glasshive_journal::{JournalHandle, OpenReport, Pending};
 use serde::Serialize;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 

@@ -18,7 +18,7 @@ use glasshive_daemon::lockdown::{Calls, Files, Lockdown};
 use glasshive_daemon::shutdown::{Notifier, Shutdown};
 use glasshive_daemon::state::DirLock;
 use glasshive_event::text::hex;
-use glasshive_journal::journal::{Journal, JournalHandle, OpenReport, Pressure};
+use glasshive_journal::{Journal, JournalHandle, OpenReport, Pressure};
 use glasshive_link::identity::IdentityDir;
 use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr};
@@ -44,6 +44,8 @@ pub struct App {
     helper: Option<glasshive_daemon::reexec::Helper>,
     transparent: bool,
     node: String,
+    report: glasshive_daemon::lockdown::Report,
+    files: Arc<glasshive_journal::blobs::Blobs>,
 }
 
 impl App {
@@ -73,9 +75,8 @@ impl App {
                 identity.net
             );
         }
-        let (journal, handle, opened) = glasshive_journal::journal::open(records::journal_config(&config, helper.is_none()))?;
         let config_hash = hex(&Sha256::digest(std::fs::read(config_path).unwrap_or_default()));
-        let recorder = records::recorder(&config, &handle, enrolled.as_ref(), &config_hash)?;
+        let binary_hash = records::binary_hash()?;
         let transparent = match config.entry {
             EntryMode::Tproxy => true,
             EntryMode::Plain => false,
@@ -84,7 +85,15 @@ impl App {
         let hosts = hosts(&config, transparent)?;
         let targets = Arc::new(Targets::new(&hosts));
         let sockets = bind::bind(&config, &hosts, &targets, transparent)?;
-        Ok(Self { config, _lock: lock, journal, handle, opened, recorder, targets, sockets, helper, transparent, node })
+        if transparent {
+            glasshive_daemon::nft::apply(&targets.nft(config.tproxy_port))?;
+        }
+        // Threads inherit file rules from the one that starts them: lock down before there are any.
+        let report = lock_down(&config)?;
+        let (journal, handle, opened) = glasshive_journal::open(records::journal_config(&config, helper.is_none()))?;
+        let files = Arc::new(glasshive_journal::blobs::Blobs::open(records::blobs_config(&config))?);
+        let recorder = records::recorder(&config, &handle, &files, enrolled.as_ref(), &config_hash, &binary_hash)?;
+        Ok(Self { config, _lock: lock, journal, handle, opened, recorder, targets, sockets, helper, transparent, node, report, files })
     }
 
     /// Serves until `shutdown` is requested, then drains and closes the journal.
@@ -92,13 +101,9 @@ impl App {
     /// # Errors
     /// What kept the daemon from locking itself down or from closing its journal.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config, _lock, journal, handle, opened, recorder, targets, sockets, helper, transparent, node } = self;
+        let Self { config, _lock, journal, handle, opened, recorder, targets, sockets, helper, transparent, node, report, files } = self;
         let health = health::Health::new(handle.clone(), Arc::clone(&recorder.clock));
         health.recovered(&opened).await;
-        if transparent {
-            glasshive_daemon::nft::apply(&targets.nft(config.tproxy_port))?;
-        }
-        let report = lock_down(&config)?;
         let (accepting_tx, accepting) = watch::channel(true);
         let entry = Arc::new(Entry {
             recorder: recorder.clone(),
@@ -123,7 +128,7 @@ impl App {
         }
         loops.spawn(follow_pressure(handle.pressure(), accepting_tx, shutdown.token()));
         let helper = match helper {
-            Some(helper) => Some(link::serve_pipe(helper, handle.clone(), config.state_dir.join("files"), shutdown.token())?),
+            Some(helper) => Some(link::serve_pipe(helper, link::JournalSource::new(handle.clone(), Arc::clone(&files)), shutdown.token())?),
             None => None,
         };
         health.started(&node, &config.net, transparent, helper.is_some(), &report).await;
@@ -141,10 +146,6 @@ impl App {
         }
         let _ = tokio::time::timeout(Duration::from_secs(1), beat).await;
         health.stopped(&entry).await;
-        if transparent && let Err(error) = glasshive_daemon::nft::remove_table(&format!("inet {}", crate::targets::TABLE)) {
-            // The daemon gave its capabilities up; whoever unloads the wall removes the table.
-            tracing::debug!(%error, "entry rules stay loaded");
-        }
         if let Some(helper) = helper {
             helper.finish().await;
         }
@@ -204,7 +205,9 @@ fn node_seed(state_dir: &Path) -> anyhow::Result<Seed> {
             Ok(seed)
         })
         .map_err(|why| anyhow!(why))?;
-    <[u8; 32]>::try_from(bytes).map(Seed).map_err(|_| anyhow!("{}: the seed is damaged; remove it to have a new face drawn", state_dir.display()))
+    <[u8; 32]>::try_from(bytes)
+        .map(Seed)
+        .map_err(|_| anyhow!("{}: the seed is damaged; remove it to have a new face drawn", state_dir.display()))
 }
 
 fn lock_down(config: &Config) -> anyhow::Result<glasshive_daemon::lockdown::Report> {
@@ -215,12 +218,20 @@ fn lock_down(config: &Config) -> anyhow::Result<glasshive_daemon::lockdown::Repo
         Some(name) => Some(name.parse().map_err(|error| anyhow!("key isolation.user: {error}"))?),
         None => None,
     };
-    let files = Files { read: vec!["/proc/self".into(), "/proc/sys/kernel/random".into()], write: vec![config.state_dir.clone()] };
-    Ok(Lockdown { user, drop_capabilities: true, calls: Calls::Decoys, files: Some(files) }.apply()?)
+    let files = Files {
+        read: vec!["/proc/self".into(), "/proc/sys/kernel/random".into()],
+        write: vec![config.state_dir.clone()],
+        no_connect: true,
+    };
+    Ok(Lockdown { user, calls: Calls::Decoys, files: Some(files) }.apply()?)
 }
 
 /// Turns the journal's pressure into "accept or wait", and says so once each time.
-async fn follow_pressure(mut pressure: watch::Receiver<Pressure>, accepting: watch::Sender<bool>, cancel: tokio_util::sync::CancellationToken) {
+async fn follow_pressure(
+    mut pressure: watch::Receiver<Pressure>,
+    accepting: watch::Sender<bool>,
+    cancel: tokio_util::sync::CancellationToken,
+) {
     loop {
         match &*pressure.borrow_and_update() {
             Pressure::Normal => {

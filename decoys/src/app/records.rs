@@ -5,7 +5,7 @@ use crate::recorder::{BoxFuture, Clock, Entry, EventSink, FileSink, FileStore, R
 use anyhow::Context as _;
 use glasshive_event::text::hex;
 use glasshive_journal::blobs::{Blobs, BlobsConfig};
-use glasshive_journal::journal::{JournalConfig, JournalHandle, Pending};
+use glasshive_journal::{JournalConfig, JournalHandle, Pending};
 use glasshive_link::identity::NodeIdentity;
 use glasshive_link::seal::{RecipientSealer, Sealer};
 use sha2::{Digest as _, Sha256};
@@ -19,8 +19,8 @@ pub(super) fn journal_config(config: &Config, standalone: bool) -> JournalConfig
     journal.quota_bytes = config.journal.quota.0;
     journal.max_age = config.journal.max_age.0;
     journal.on_full = match config.journal.on_full {
-        OnFull::Pause => glasshive_journal::journal::OnFull::Pause,
-        OnFull::DropOldest => glasshive_journal::journal::OnFull::DropOldest,
+        OnFull::Pause => glasshive_journal::OnFull::Pause,
+        OnFull::DropOldest => glasshive_journal::OnFull::DropOldest,
     };
     journal.standalone = standalone;
     journal
@@ -29,27 +29,28 @@ pub(super) fn journal_config(config: &Config, standalone: bool) -> JournalConfig
 pub(super) fn recorder(
     config: &Config,
     journal: &JournalHandle,
+    blobs: &Arc<Blobs>,
     identity: Option<&NodeIdentity>,
     config_hash: &str,
+    binary_hash: &str,
 ) -> anyhow::Result<Recorder> {
     let sealer: Arc<dyn Sealer> = match identity {
         Some(identity) => Arc::new(RecipientSealer::from_identity(identity)?),
         None => Arc::new(RecipientSealer::standalone(&config.state_dir.join("standalone"))?),
     };
-    let blobs = Arc::new(Blobs::open(blobs_config(config))?);
     Ok(Recorder {
         sink: Arc::new(JournalSink(journal.clone())),
         clock: Arc::new(SystemClock),
         seal: Arc::new(SecretSeal(Arc::clone(&sealer))),
-        files: Arc::new(SealedFiles { blobs, sealer, spool: Arc::new(Spool::new(config)) }),
+        files: Arc::new(SealedFiles { blobs: Arc::clone(blobs), sealer, spool: Arc::new(Spool::new(config)) }),
         config_hash: config_hash.into(),
-        binary_hash: binary_hash()?.into(),
+        binary_hash: binary_hash.into(),
         net: config.net.as_str().into(),
     })
 }
 
 /// SHA-256 of the running binary: an examiner can tell which build pretended.
-fn binary_hash() -> anyhow::Result<String> {
+pub(super) fn binary_hash() -> anyhow::Result<String> {
     let mut file = std::fs::File::open("/proc/self/exe").context("reading the running binary for its hash")?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0u8; 256 * 1024];

@@ -111,21 +111,30 @@ impl Persona {
         if let Some(host) = &raw.hostname
             && (BURNT_HOSTS.contains(&host.as_str()) || !is_label(host))
         {
-            return refuse("hostname", format!("{host:?} is known from published honeypots or no host name; use another, or leave it out to have one drawn"));
+            return refuse(
+                "hostname",
+                format!("{host:?} is known from published honeypots or no host name; use another, or leave it out to have one drawn"),
+            );
         }
         for account in &raw.account {
             if BURNT_USERS.contains(&account.name.as_str()) || account.name.is_empty() {
                 return refuse("account", format!("{:?} is a name published honeypots use; choose another", account.name));
             }
             if account.after == 1 {
-                return refuse("account", format!("{}: after = 1 lets in the first guess, which no real host does; use 3 or more", account.name));
+                return refuse(
+                    "account",
+                    format!("{}: after = 1 lets in the first guess, which no real host does; use 3 or more", account.name),
+                );
             }
         }
         if raw.service.is_empty() {
             return refuse("service", "offers nothing; add at least one, for example [service.ssh]".into());
         }
         if raw.service.len() > MAX_SERVICES {
-            return refuse("service", format!("{} services on one host are not plausible; keep {MAX_SERVICES} or fewer", raw.service.len()));
+            return refuse(
+                "service",
+                format!("{} services on one host are not plausible; keep {MAX_SERVICES} or fewer", raw.service.len()),
+            );
         }
         for name in raw.service.keys() {
             if services::find(name).is_none() {
@@ -229,7 +238,11 @@ fn tables(value: &toml::Value) -> Option<Vec<&toml::Table>> {
 fn offers(name: &str, value: &toml::Value) -> Vec<(u16, String)> {
     let Some(def) = services::find(name) else { return Vec::new() };
     let listed = tables(value).unwrap_or_default();
-    listed.into_iter().flat_map(|table| ports(table.get("ports").cloned(), def).unwrap_or_default()).map(|port| (port, name.to_owned())).collect()
+    listed
+        .into_iter()
+        .flat_map(|table| ports(table.get("ports").cloned(), def).unwrap_or_default())
+        .map(|port| (port, name.to_owned()))
+        .collect()
 }
 
 fn ports(value: Option<toml::Value>, def: &ServiceDef) -> Result<Vec<u16>, String> {
@@ -249,7 +262,8 @@ fn is_label(text: &str) -> bool {
 
 /// A host name as small companies give them.
 fn draw_hostname(seed: &Seed) -> String {
-    let role = seed.choose("host-role", &["app", "web", "store", "build", "files", "intra", "crm", "wiki", "repo", "mon"]).unwrap_or(&"app");
+    let role =
+        seed.choose("host-role", &["app", "web", "store", "build", "files", "intra", "crm", "wiki", "repo", "mon"]).unwrap_or(&"app");
     format!("{role}-{:02}", 2 + seed.below("host-number", 37))
 }
 
