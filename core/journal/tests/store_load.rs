@@ -60,8 +60,7 @@ fn load() {
                         let handle = handle.clone();
                         let mut append = Box::pin(async move { handle.append(batch).await.unwrap() });
                         // Polled once, so that it is queued in order.
-                        if let std::task::Poll::Pending = std::future::poll_fn(|cx| std::task::Poll::Ready(append.as_mut().poll(cx))).await
-                        {
+                        if std::future::poll_fn(|cx| std::task::Poll::Ready(append.as_mut().poll(cx))).await.is_pending() {
                             waiting.push_back(append);
                         }
                         if waiting.len() >= 8
