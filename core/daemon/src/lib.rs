@@ -1,7 +1,8 @@
 //! What every daemon shares: configuration, telemetry, shutdown and the operating system's edges.
 //!
 //! Order in a daemon's `main`: parse flags, [`config::Source::load`], [`telemetry::init`],
-//! [`state::DirLock::acquire`], start helper processes ([`reexec`]), bind every socket ([`net`]),
+//! [`state::DirLock::acquire`], start helper processes ([`reexec`], or [`keeper`] for one
+//! that comes back), bind every socket ([`net`]),
 //! load the firewall set ([`nft`]), [`lockdown::Lockdown::apply`], and only then the async runtime:
 //! capabilities and Landlock belong to a thread and are inherited, so there must be one thread.
 //!
@@ -10,6 +11,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod keeper;
 pub mod lockdown;
 pub mod net;
 pub mod nft;
