@@ -196,6 +196,20 @@ impl Kit {
         far
     }
 
+    /// Serves one datagram session; returns where to send, and where answers arrive.
+    pub fn datagrams(&self) -> (tokio::sync::mpsc::Sender<bytes::Bytes>, tokio::sync::mpsc::Receiver<Vec<u8>>) {
+        let (tx, rx) = tokio::sync::mpsc::channel(32);
+        let (answers, answered) = tokio::sync::mpsc::channel(1024);
+        let source = SocketAddr::from(([192, 0, 2, 7], 40_000));
+        let local = SocketAddr::from(([192, 0, 2, 1], 53));
+        let wire = Tuple { source: source.into(), destination: local.into() };
+        let peer = Peer { transport: Transport::Udp, wire, claimed: None, conn: None };
+        let session = Session::new(self.recorder.clone(), None, Arc::clone(&self.decoy), self.name, peer, self.cancel.child_token());
+        let conn = Conn::datagram(rx, Arc::new(Answers(answers)), session.counters(), self.decoy.limits.idle);
+        tokio::spawn(session::run(Arc::clone(&self.service), conn, session, Room::Now));
+        (tx, answered)
+    }
+
     fn serve(&self, stream: impl crate::conn::Duplex + 'static, source: SocketAddr, local: SocketAddr) {
         let peer =
             Peer { transport: Transport::Tcp, wire: Tuple { source: source.into(), destination: local.into() }, claimed: None, conn: None };
@@ -223,6 +237,16 @@ impl Kit {
             }
         });
         Ok(bound)
+    }
+}
+
+/// Hands a datagram session's answers to the test.
+struct Answers(tokio::sync::mpsc::Sender<Vec<u8>>);
+
+impl crate::conn::DatagramSink for Answers {
+    fn send<'a>(&'a self, data: &'a [u8]) -> BoxFuture<'a, std::io::Result<()>> {
+        let _ = self.0.try_send(data.to_vec());
+        Box::pin(async { Ok(()) })
     }
 }
 

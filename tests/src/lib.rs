@@ -1,6 +1,7 @@
 //! Harness of the scenarios and of `make run` and `make demo`: namespace lab, real daemons as child
 //! processes, real clients as visitors. Traffic stays on loopback or in namespaces made here.
 
+pub mod demo;
 pub mod lab;
 pub mod process;
 pub mod visitors;

@@ -182,11 +182,11 @@ impl World {
             let daemon = node.daemon.as_mut()?;
             (daemon.output().matches("listening").count() > before || !daemon.alive()).then_some(())
         })?;
-        match node.daemon.as_mut() {
-            Some(daemon) if daemon.alive() => Ok(()),
-            Some(daemon) => bail!("{} ended at start:\n{}", node.name, daemon.output()),
-            None => bail!("no daemon"),
+        let daemon = node.daemon.as_mut().context("no daemon")?;
+        if !daemon.alive() {
+            bail!("{} ended at start:\n{}", node.name, daemon.output());
         }
+        Ok(())
     }
 
     /// Gives node `index` its identity.

@@ -12,6 +12,7 @@
 
 pub mod client;
 pub mod clock;
+mod common;
 mod error;
 pub mod frame;
 pub mod identity;

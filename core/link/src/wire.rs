@@ -56,6 +56,10 @@ impl<T: Stream> Wire<T> {
         }
     }
 
+    pub(crate) fn into_stream(self) -> T {
+        self.0.into_inner()
+    }
+
     /// Says why and closes so that the other side can still read it.
     pub(crate) async fn goodbye(mut self, why: GoAwayWhy, text: String, retry_after_ms: u64) {
         let text = text.chars().take(400).collect();

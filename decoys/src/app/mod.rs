@@ -127,13 +127,14 @@ impl App {
             loops.spawn(serve_udp(Arc::new(socket), Arc::clone(&entry), port));
         }
         loops.spawn(follow_pressure(handle.pressure(), accepting_tx, shutdown.token()));
-        let helper = match helper {
-            Some(helper) => Some(link::serve_pipe(helper, link::JournalSource::new(handle.clone(), Arc::clone(&files)), shutdown.token())?),
+        let (link_status, link_seen) = watch::channel(glasshive_link::LinkStatus::default());
+        let linked = match helper {
+            Some(helper) => Some(link::serve_pipe(helper, link::JournalSource::new(handle.clone(), Arc::clone(&files)), link_status)?),
             None => None,
         };
-        health.started(&node, &config.net, transparent, helper.is_some(), &report).await;
+        health.started(&node, &config.net, transparent, linked.is_some(), &report).await;
         let notifier = Notifier::from_environment();
-        let words = if helper.is_some() { "" } else { ", standalone: no controller" };
+        let words = if linked.is_some() { "" } else { ", standalone: no controller" };
         println!("{node}: listening with {count} sockets for {} decoys of net {}{words}", config.decoy.len(), config.net);
         notifier.ready("serving");
         let beat = loops.spawn(health.clone().heartbeat(Arc::clone(&entry), shutdown.token()));
@@ -146,8 +147,8 @@ impl App {
         }
         let _ = tokio::time::timeout(Duration::from_secs(1), beat).await;
         health.stopped(&entry).await;
-        if let Some(helper) = helper {
-            helper.finish().await;
+        if let Some(linked) = linked {
+            linked.finish(&handle, || link_seen.borrow().durable).await;
         }
         drop(entry);
         drop(recorder);
@@ -214,10 +215,7 @@ fn lock_down(config: &Config) -> anyhow::Result<glasshive_daemon::lockdown::Repo
     if !config.isolation.lockdown {
         return Ok(glasshive_daemon::lockdown::report());
     }
-    let user = match &config.isolation.user {
-        Some(name) => Some(name.parse().map_err(|error| anyhow!("key isolation.user: {error}"))?),
-        None => None,
-    };
+    let user = link::user(config)?;
     let files = Files {
         read: vec!["/proc/self".into(), "/proc/sys/kernel/random".into()],
         write: vec![config.state_dir.clone()],

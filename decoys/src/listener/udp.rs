@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The idle constant of datagram sessions, shared with the sensor.
-pub const IDLE: Duration = Duration::from_secs(60);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// Datagram sessions at once.
 const MAX_SESSIONS: usize = 16_384;
 /// Datagrams waiting for one session.

@@ -172,8 +172,9 @@ impl Log {
     }
 
     /// Whole durable blocks from the one that holds `from`, or the first behind it, up to about
-    /// `max_bytes` (at least one block when there is one).
-    pub(super) fn read(&mut self, from: u64, max_bytes: usize) -> Vec<Block> {
+    /// `max_bytes` (at least one block when there is one). A damaged segment is skipped and
+    /// remembered; any other error means that it cannot be read now.
+    pub(super) fn read(&mut self, from: u64, max_bytes: usize) -> Result<Vec<Block>, SegmentError> {
         let mut from = from.max(self.first());
         while from <= self.last {
             let (first, last) = match self.closed.iter().find(|closed| from <= closed.last) {
@@ -182,7 +183,7 @@ impl Log {
             };
             match self.read_segment(first, last, from.max(first), max_bytes) {
                 Ok(blocks) if blocks.is_empty() => from = last + 1,
-                Ok(blocks) => return blocks,
+                Ok(blocks) => return Ok(blocks),
                 Err(e @ SegmentError::Damaged { .. }) => {
                     tracing::error!(segment = %self.segment_path(first).display(), error = %e, "segment cannot be read; its records are skipped");
                     if !self.unreadable.iter().any(|(seen, ..)| *seen == first) {
@@ -190,13 +191,10 @@ impl Log {
                     }
                     from = last + 1;
                 }
-                Err(e) => {
-                    tracing::warn!(segment = %self.segment_path(first).display(), error = %e, "segment cannot be read now");
-                    return Vec::new();
-                }
+                Err(e) => return Err(e),
             }
         }
-        Vec::new()
+        Ok(Vec::new())
     }
 
     fn read_segment(&mut self, first: u64, last: u64, from: u64, max_bytes: usize) -> Result<Vec<Block>, SegmentError> {

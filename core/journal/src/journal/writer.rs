@@ -18,6 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 /// Most records in one commit.
 const GROUP: usize = 256;
+/// Most body bytes in one commit (and one record).
+const GROUP_BYTES: usize = 1 << 20;
 /// Longest a record waits for company.
 const GROUP_WAIT: Duration = Duration::from_millis(20);
 /// Space, age and retention are looked at this often.
@@ -171,7 +173,7 @@ impl Writer {
                 self.backlog.push_back(entry);
             }
             Message::Read { from, max_bytes, reply, permit } => {
-                let _ = reply.send(self.log.read(from, max_bytes));
+                let _ = reply.send(self.read(from, max_bytes));
                 drop(permit);
             }
             Message::Acknowledged { seq, reply, permit } => {
@@ -181,6 +183,19 @@ impl Writer {
             }
             Message::Close => self.closing = true,
         }
+    }
+
+    /// On a full disk the reserve is what lets the controller fetch, acknowledge and so make room.
+    fn read(&mut self, from: u64, max_bytes: usize) -> Vec<Block> {
+        let mut found = self.log.read(from, max_bytes);
+        if matches!(found, Err(SegmentError::Full { .. })) {
+            reserve::release(&self.config.dir);
+            found = self.log.read(from, max_bytes);
+        }
+        found.unwrap_or_else(|e| {
+            tracing::warn!(error = %e, from, "the journal cannot be read now");
+            Vec::new()
+        })
     }
 
     fn ready(&self) -> bool {
@@ -195,7 +210,12 @@ impl Writer {
             self.pause(why);
             return;
         }
-        let count = self.backlog.len().min(GROUP);
+        let mut bytes = 0usize;
+        let fits = |entry: &&Entry| {
+            bytes = bytes.saturating_add(entry.pending.body.as_bytes().len());
+            bytes <= GROUP_BYTES
+        };
+        let count = self.backlog.iter().take(GROUP).take_while(fits).count().max(1);
         let (log, boot) = (self.log.id, self.config.boot);
         let backlog = &self.backlog;
         let result = self.log.commit(count, |index, seq| match backlog.get(index) {

@@ -1,6 +1,7 @@
 //! The bulk connection of a node: parts of blobs, several requests in turn, each within its credit.
 
 use super::Node;
+use crate::common::{CHUNK, REQUESTS};
 use crate::error::LinkError;
 use crate::frame::{FileData, FileEnd, FileGet, Message, Ping, Pong, Refused, RefusedWhy};
 use crate::identity::NodeIdentity;
@@ -9,11 +10,6 @@ use crate::wire::{Stream, Wire, unexpected};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-
-/// Most requests at once.
-pub(crate) const REQUESTS: usize = 16;
-/// Most bytes of one answer frame.
-pub(crate) const CHUNK: u32 = 64 * 1024;
 
 struct Answer {
     get: FileGet,

@@ -11,6 +11,7 @@ mod sender;
 pub use dialled::serve_dialled;
 
 use crate::clock::Clock;
+use crate::common::{blocking, connect, pause};
 use crate::error::LinkError;
 use crate::frame::{Hello, Join, MAX_FRAME, MAX_UNPROVEN, Message, VERSION_MAX, VERSION_MIN};
 use crate::identity::{IdentityDir, IdentityError, NodeIdentity, Token};
@@ -22,10 +23,8 @@ use bytes::Bytes;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// How a node's link behaves; the defaults are the product's.
@@ -220,42 +219,11 @@ async fn once<S: BlockSource>(node: &Node<S>, channel: Channel, attempt: u32) ->
     node.session(&identity, channel, address, &mut Wire::new(stream, MAX_UNPROVEN)).await
 }
 
-/// TCP and TLS within `deadline` each; the verifier judged the other side when this returns.
-pub(crate) async fn connect(
-    address: &str,
-    tls: Arc<rustls::ClientConfig>,
-    deadline: Duration,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
-    let unreachable = |source| LinkError::Unreachable { address: address.to_owned(), source };
-    let late = || unreachable(std::io::Error::from(std::io::ErrorKind::TimedOut));
-    let tcp = timeout(deadline, TcpStream::connect(address)).await.map_err(|_| late())?.map_err(unreachable)?;
-    let _ = tcp.set_nodelay(true);
-    let handshake = TlsConnector::from(tls).connect(tls::server_name()?, tcp);
-    timeout(deadline, handshake).await.map_err(|_| LinkError::Silent(deadline))?.map_err(LinkError::Tls)
-}
-
 /// Waits until the main connection stands.
 async fn connected(status: &watch::Sender<LinkStatus>) {
     let mut changes = status.subscribe();
     // The sender is borrowed here, so the channel cannot be closed.
     let _ = changes.wait_for(|status| status.phase == LinkPhase::Connected).await;
-}
-
-/// A pause drawn from [half a step, a step], the step doubling up to the longest: many nodes do not come back together.
-pub(crate) fn pause((first, longest): (Duration, Duration), attempt: u32) -> Duration {
-    let step = first.saturating_mul(1u32.checked_shl(attempt.min(16)).unwrap_or(u32::MAX)).min(longest);
-    let random = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
-    step.mul_f64(random).max(first.min(step) / 2)
-}
-
-/// File work off the runtime's threads.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
-) -> Result<T, LinkError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(LinkError::Stopping),
-    }
 }
 
 /// Asks for a new certificate when two thirds of the life of the present one are over.

@@ -2,6 +2,7 @@
 //! what is in flight within the credit, and believes only ACK.
 
 use super::{Node, connected_now, renewal_request, renewed};
+use crate::common::{BATCH, BATCHES, middle};
 use crate::error::LinkError;
 use crate::frame::{Ack, Batch, Frame, GapFrame, Message, Nack, NackWhy, Ping, Pong};
 use crate::identity::NodeIdentity;
@@ -13,10 +14,6 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// Most bytes in one batch, unless a single block is larger.
-pub(crate) const BATCH: usize = 256 * 1024;
-/// Most batches in flight.
-pub(crate) const BATCHES: usize = 64;
 /// The same record refused this often means that waiting will not help.
 const REFUSALS: u32 = 3;
 
@@ -245,9 +242,4 @@ impl<S: BlockSource> Sender<'_, S> {
         self.node.status.send_modify(|status| status.next = next);
         Ok(next)
     }
-}
-
-/// Our time when the other side answered, if both ways took equally long.
-pub(crate) fn middle(sent_ns: i64, received_ns: i64) -> i64 {
-    sent_ns.saturating_add(received_ns.saturating_sub(sent_ns) / 2)
 }
