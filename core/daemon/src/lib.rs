@@ -7,7 +7,8 @@
 //! capabilities and Landlock belong to a thread and are inherited, so there must be one thread.
 //!
 //! This crate must never interpret visitor bytes and depends on no other crate of ours.
-//! `unsafe` is allowed in [`sys`] alone.
+//! `unsafe` is allowed in `sys.rs` alone.
+#![deny(unsafe_code)]
 
 pub mod clock;
 pub mod config;
