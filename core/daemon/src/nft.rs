@@ -54,8 +54,8 @@ fn run(arguments: &[&str], ruleset: &str) -> Result<(), NftError> {
 }
 
 fn run_program(program: &str, arguments: &[&str], ruleset: &str) -> Result<(), NftError> {
-    // Not every service's PATH has sbin.
-    let path = format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", std::env::var("PATH").unwrap_or_default());
+    // Not every service's PATH has sbin, and a rootful daemon should not search a caller's.
+    let path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
     let started = Command::new(program)
         .args(arguments)
         .env("PATH", path)
