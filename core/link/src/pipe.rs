@@ -12,17 +12,22 @@ use crate::status::LinkStatus;
 use crate::wire::{Stream, Wire};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use glasshive_event::LogId;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use tokio::io::AsyncWriteExt;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 /// Most questions under way: main and bulk connection ask a few at a time.
 const QUESTIONS: usize = 64;
 /// Most bytes one answer may carry beside its head.
 const ANSWER: usize = 1024 * 1024;
+/// A question for news is answered after this in any case: should its asker have gone unnoticed, its place is free again.
+const NEWS: Duration = Duration::from_secs(20);
 
 /// Frame types of the pipe; numbers are never reused.
 mod kind {
@@ -30,6 +35,7 @@ mod kind {
     pub(super) const ANSWER: u8 = 65;
     pub(super) const STATUS: u8 = 66;
     pub(super) const SEALING: u8 = 67;
+    pub(super) const FORGET: u8 = 68;
 }
 
 /// What the child tells the journal's side.
@@ -74,19 +80,30 @@ enum Question {
 enum Answer {
     Closed,
     Done,
-    State { log: LogId, first: u64, next: u64, chain: [u8; 32] },
+    State {
+        log: LogId,
+        first: u64,
+        next: u64,
+        chain: [u8; 32],
+    },
     /// First, last, chain before and length of each block; the bytes follow.
     Blocks(Vec<(u64, u64, [u8; 32], u32)>),
     /// Total size; the bytes follow.
     Blob(u64),
     NoBlob,
+    Unchanged,
 }
 
 /// Answers a child from `source` until either closes. `events` gets what the child reports; when nobody
 /// takes it the latest is dropped, never waited for.
-pub async fn serve<S: BlockSource, T: Stream>(source: S, stream: T, events: mpsc::Sender<PipeEvent>) -> Result<(), LinkError> {
+pub async fn serve<S, T>(source: S, stream: T, events: mpsc::Sender<PipeEvent>) -> Result<(), LinkError>
+where
+    S: BlockSource,
+    T: AsyncRead + AsyncWrite + Unpin + Send,
+{
     let mut wire = Wire::new(stream, MAX_FRAME);
     let mut working = FuturesUnordered::new();
+    let mut handles: HashMap<u32, AbortHandle> = HashMap::new();
     loop {
         tokio::select! {
             frame = wire.frame() => match frame {
@@ -94,7 +111,9 @@ pub async fn serve<S: BlockSource, T: Stream>(source: S, stream: T, events: mpsc
                     kind::ASK if working.len() >= QUESTIONS => return Err(LinkError::Violation("too many questions at once".into())),
                     kind::ASK => {
                         let (number, question) = ask(&frame)?;
-                        working.push(answer(&source, number, question));
+                        let (work, handle) = abortable(answer(&source, number, question));
+                        handles.insert(number, handle);
+                        working.push(async move { (number, work.await) });
                     }
                     kind::STATUS => {
                         if let Ok(status) = serde_json::from_slice(&frame.body()?) {
@@ -106,12 +125,23 @@ pub async fn serve<S: BlockSource, T: Stream>(source: S, stream: T, events: mpsc
                         // Not to be lost: secrets would go on being sealed to the old key.
                         events.send(PipeEvent::Sealing(sealing)).await.map_err(|_| LinkError::Stopping)?;
                     }
+                    kind::FORGET => {
+                        let number: u32 = postcard::from_bytes(&frame.body()?).map_err(|_| FrameError::Malformed(frame.kind))?;
+                        if let Some(handle) = handles.remove(&number) {
+                            handle.abort();
+                        }
+                    }
                     other => return Err(FrameError::Unexpected(other).into()),
                 },
                 Err(LinkError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             },
-            Some(answer) = working.next() => wire.send_frame(answer?).await?,
+            Some((number, done)) = working.next() => {
+                handles.remove(&number);
+                if let Ok(answer) = done {
+                    wire.send_frame(answer?).await?;
+                }
+            }
         }
     }
 }
@@ -124,7 +154,10 @@ async fn answer<S: BlockSource>(source: &S, number: u32, question: Question) -> 
     let mut raw = Vec::new();
     let answer = match question {
         Question::State => source.state().await.map(|s| Answer::State { log: s.log, first: s.first, next: s.next, chain: s.chain }),
-        Question::Changed(after) => source.changed(after).await.map(|()| Answer::Done),
+        Question::Changed(after) => match timeout(NEWS, source.changed(after)).await {
+            Ok(changed) => changed.map(|()| Answer::Done),
+            Err(_) => Ok(Answer::Unchanged),
+        },
         Question::Acknowledged(seq) => source.acknowledged(seq).await.map(|()| Answer::Done),
         Question::Read { from, max } => source.read(from, (max as usize).min(ANSWER)).await.map(|blocks| {
             let mut heads = Vec::new();
@@ -163,7 +196,7 @@ pub struct RemoteSource(mpsc::Sender<ToParent>);
 
 impl RemoteSource {
     /// Over `stream`. Needs a tokio runtime: a task carries questions and answers.
-    pub fn new<T: Stream + 'static>(stream: T) -> Self {
+    pub fn new<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: T) -> Self {
         let (asks, asked) = mpsc::channel(QUESTIONS);
         tokio::spawn(async move {
             if let Err(error) = carry(stream, asked).await {
@@ -224,6 +257,13 @@ async fn carry<T: Stream>(stream: T, mut asked: mpsc::Receiver<ToParent>) -> Res
     let mut waiting: HashMap<u32, oneshot::Sender<(Answer, Bytes)>> = HashMap::new();
     let mut last = 0u32;
     loop {
+        // Who was cancelled (a connection that ended) does not occupy a place on either side.
+        let gone: Vec<u32> = waiting.iter().filter(|(_, asker)| asker.is_closed()).map(|(number, _)| *number).collect();
+        for number in gone {
+            waiting.remove(&number);
+            let body = postcard::to_stdvec(&number).map_err(|_| FrameError::Malformed(kind::FORGET))?;
+            wire.send_frame(Frame::plain(kind::FORGET, body)).await?;
+        }
         tokio::select! {
             frame = wire.frame() => {
                 let frame = frame?;
@@ -240,8 +280,8 @@ async fn carry<T: Stream>(stream: T, mut asked: mpsc::Receiver<ToParent>) -> Res
                     let _ = waiting.send((answer, body));
                 }
             }
-            // Answers to the cancelled still come and must be counted against the other side's limit.
             ask = asked.recv(), if waiting.len() < QUESTIONS / 2 => match ask {
+                Some(ToParent::Ask(_, asker)) if asker.is_closed() => {}
                 Some(ToParent::Ask(question, answer)) => {
                     last = last.wrapping_add(1);
                     let body = postcard::to_stdvec(&(last, question)).map_err(|_| FrameError::Malformed(kind::ASK))?;
@@ -267,7 +307,8 @@ impl BlockSource for RemoteSource {
     }
 
     async fn changed(&self, after: u64) -> Result<(), SourceClosed> {
-        self.ask(Question::Changed(after)).await.map(|_| ())
+        while let (Answer::Unchanged, _) = self.ask(Question::Changed(after)).await? {}
+        Ok(())
     }
 
     async fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Block>, SourceClosed> {

@@ -3,6 +3,7 @@
 //! `check` refuses implausible ones with the reason. Everything not written in the file is drawn from
 //! the seed, so that no two installations look alike and one never changes its mind.
 
+pub mod file;
 mod keys;
 mod policy;
 mod seed;
@@ -41,6 +42,10 @@ pub struct Decoy {
     pub limits: Limits,
     /// The persona's accounts.
     pub accounts: Vec<AccountPolicy>,
+    /// Ports and names of the services it offers, as its process list shows them.
+    pub offers: Vec<(u16, String)>,
+    /// Passive ports, set once the listeners are bound.
+    pub passive: std::sync::OnceLock<Arc<dyn crate::session::PassivePorts>>,
 }
 
 impl Decoy {

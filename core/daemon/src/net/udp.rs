@@ -119,9 +119,13 @@ impl Datagrams {
             }
             other => other,
         });
-        let buffers = [IoSlice::new(bytes)];
-        let message = MsgHdr::new().with_addr(&to).with_buffers(&buffers).with_control(&control);
-        self.socket.async_io(Interest::WRITABLE, || SockRef::from(&self.socket).sendmsg(&message, 0)).await
+        // Built anew at each try: the header holds raw pointers and must not live across a wait.
+        let send = || {
+            let buffers = [IoSlice::new(bytes)];
+            let message = MsgHdr::new().with_addr(&to).with_buffers(&buffers).with_control(&control);
+            SockRef::from(&self.socket).sendmsg(&message, 0)
+        };
+        self.socket.async_io(Interest::WRITABLE, send).await
     }
 }
 

@@ -135,12 +135,14 @@ impl JournalHandle {
         answer.await.map_err(|_| Closed)
     }
 
-    /// Whether accept loops may go on; ends when the journal ends.
+    /// Whether accept loops may go on; ends when the journal ends. Never hold a `borrow()` over an
+    /// await: the journal's thread waits for it.
     pub fn pressure(&self) -> watch::Receiver<Pressure> {
         self.pressure.clone()
     }
 
-    /// How far the journal is durable; ends when the journal ends.
+    /// How far the journal is durable; ends when the journal ends. Never hold a `borrow()` over an
+    /// await: the journal's thread waits for it.
     pub fn durable(&self) -> watch::Receiver<Durable> {
         self.durable.clone()
     }
