@@ -40,9 +40,7 @@ pub(crate) fn pause((first, longest): (Duration, Duration), attempt: u32) -> Dur
 }
 
 /// File work off the runtime's threads.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
-) -> Result<T, LinkError> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, IdentityError> + Send + 'static) -> Result<T, LinkError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done?),
         Err(_) => Err(LinkError::Stopping),

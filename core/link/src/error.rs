@@ -151,7 +151,8 @@ fn tls_text(error: &std::io::Error) -> String {
         rustls::Error::AlertReceived(alert) => match *alert {
             Alert::CertificateRevoked => "the controller revoked this node: enrol it again to let it back in".into(),
             Alert::CertificateExpired => {
-                "the other side says our certificate is outside its validity, which it is not by this clock: the two clocks differ by days".into()
+                "the other side says our certificate is outside its validity, which it is not by this clock: the two clocks differ by days"
+                    .into()
             }
             Alert::UnknownCA | Alert::DecryptError => "the other side does not know our CA: this identity is another controller's".into(),
             Alert::AccessDenied => "the controller does not know this node: enrol it (again)".into(),

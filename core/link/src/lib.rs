@@ -26,9 +26,12 @@ pub mod status;
 pub mod tls;
 mod wire;
 
-pub use error::LinkError;
 pub use clock::{Clock, SystemClock};
+pub use error::LinkError;
 pub use ingest::{Batch, Gap, HighWater, Ingest, Notice, Peer, Refusal};
 pub use name::{BlobName, NodeName, Role};
 pub use source::{BlobPart, Block, BlockSource, SourceClosed, SourceState};
 pub use status::{LinkPhase, LinkStatus, Problem};
+
+#[cfg(test)]
+mod tests;

@@ -16,13 +16,17 @@ use futures_util::stream::FuturesUnordered;
 use glasshive_event::LogId;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use tokio::io::AsyncWriteExt;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 /// Most questions under way: main and bulk connection ask a few at a time.
 const QUESTIONS: usize = 64;
 /// Most bytes one answer may carry beside its head.
 const ANSWER: usize = 1024 * 1024;
+/// A question for news is answered after this in any case: the asker may have been cancelled, and its place is needed.
+const NEWS: Duration = Duration::from_secs(20);
 
 /// Frame types of the pipe; numbers are never reused.
 mod kind {
@@ -74,17 +78,27 @@ enum Question {
 enum Answer {
     Closed,
     Done,
-    State { log: LogId, first: u64, next: u64, chain: [u8; 32] },
+    State {
+        log: LogId,
+        first: u64,
+        next: u64,
+        chain: [u8; 32],
+    },
     /// First, last, chain before and length of each block; the bytes follow.
     Blocks(Vec<(u64, u64, [u8; 32], u32)>),
     /// Total size; the bytes follow.
     Blob(u64),
     NoBlob,
+    Unchanged,
 }
 
 /// Answers a child from `source` until either closes. `events` gets what the child reports; when nobody
 /// takes it the latest is dropped, never waited for.
-pub async fn serve<S: BlockSource, T: Stream>(source: S, stream: T, events: mpsc::Sender<PipeEvent>) -> Result<(), LinkError> {
+pub async fn serve<S, T>(source: S, stream: T, events: mpsc::Sender<PipeEvent>) -> Result<(), LinkError>
+where
+    S: BlockSource,
+    T: AsyncRead + AsyncWrite + Unpin + Send,
+{
     let mut wire = Wire::new(stream, MAX_FRAME);
     let mut working = FuturesUnordered::new();
     loop {
@@ -124,7 +138,10 @@ async fn answer<S: BlockSource>(source: &S, number: u32, question: Question) -> 
     let mut raw = Vec::new();
     let answer = match question {
         Question::State => source.state().await.map(|s| Answer::State { log: s.log, first: s.first, next: s.next, chain: s.chain }),
-        Question::Changed(after) => source.changed(after).await.map(|()| Answer::Done),
+        Question::Changed(after) => match timeout(NEWS, source.changed(after)).await {
+            Ok(changed) => changed.map(|()| Answer::Done),
+            Err(_) => Ok(Answer::Unchanged),
+        },
         Question::Acknowledged(seq) => source.acknowledged(seq).await.map(|()| Answer::Done),
         Question::Read { from, max } => source.read(from, (max as usize).min(ANSWER)).await.map(|blocks| {
             let mut heads = Vec::new();
@@ -163,7 +180,7 @@ pub struct RemoteSource(mpsc::Sender<ToParent>);
 
 impl RemoteSource {
     /// Over `stream`. Needs a tokio runtime: a task carries questions and answers.
-    pub fn new<T: Stream + 'static>(stream: T) -> Self {
+    pub fn new<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: T) -> Self {
         let (asks, asked) = mpsc::channel(QUESTIONS);
         tokio::spawn(async move {
             if let Err(error) = carry(stream, asked).await {
@@ -267,7 +284,8 @@ impl BlockSource for RemoteSource {
     }
 
     async fn changed(&self, after: u64) -> Result<(), SourceClosed> {
-        self.ask(Question::Changed(after)).await.map(|_| ())
+        while let (Answer::Unchanged, _) = self.ask(Question::Changed(after)).await? {}
+        Ok(())
     }
 
     async fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Block>, SourceClosed> {

@@ -9,6 +9,7 @@ use crate::identity::NodeIdentity;
 use crate::source::{Block, BlockSource, SourceClosed};
 use crate::wire::{Stream, Wire, unexpected};
 use bytes::Bytes;
+use futures_util::future::{Fuse, FusedFuture, FutureExt};
 use glasshive_event::LogId;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,7 +28,11 @@ pub(super) async fn run<S: BlockSource, T: Stream>(
     if welcome.durable >= hello.next {
         // The journal remembers this, and starts a new log when it is opened next.
         node.source.acknowledged(welcome.durable).await?;
-        return Err(LinkError::Diverged(format!("it ends at {}, this journal at {}: restart the daemon", welcome.durable, hello.next.saturating_sub(1))));
+        return Err(LinkError::Diverged(format!(
+            "it ends at {}, this journal at {}: restart the daemon",
+            welcome.durable,
+            hello.next.saturating_sub(1)
+        )));
     }
     if welcome.durable > 0 {
         node.source.acknowledged(welcome.durable).await?;
@@ -55,8 +60,19 @@ pub(super) async fn run<S: BlockSource, T: Stream>(
     let mut pings = interval(node.config.ping);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
+    // Kept across turns: a read is not begun anew for every frame that comes in between.
+    let reading = Fuse::terminated();
+    tokio::pin!(reading);
+    let (mut room, mut from) = (0, 0);
     loop {
-        let room = sender.room();
+        if from != sender.next {
+            // NACK moved us, or what was read has been sent.
+            reading.set(Fuse::terminated());
+        }
+        if reading.is_terminated() && sender.room() > 0 {
+            (room, from) = (sender.room(), sender.next);
+            reading.set(read(node, from, room, sender.dry).fuse());
+        }
         tokio::select! {
             biased;
             frame = wire.frame() => {
@@ -77,7 +93,7 @@ pub(super) async fn run<S: BlockSource, T: Stream>(
                     renewing = true;
                 }
             }
-            blocks = read(node, sender.next, room, sender.dry), if room > 0 => sender.send(blocks?, room, wire).await?,
+            blocks = &mut reading, if !reading.is_terminated() => sender.send(blocks?, room, wire).await?,
         }
     }
 }

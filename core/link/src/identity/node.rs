@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 const IDENTITY: &str = "identity.json";
 const REQUEST: &str = "request.key";
-const REMEDY: &str = "run identity request, have it signed with glasshive enroll --sign, then identity install (or identity join with a token)";
+const REMEDY: &str =
+    "run identity request, have it signed with glasshive enroll --sign, then identity install (or identity join with a token)";
 
 /// The directory a node keeps its identity in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +74,9 @@ impl IdentityDir {
         }
         let key = keys.into_iter().find(|pem| KeyPair::from_pem(pem).is_ok_and(|key| spki_hash(&key) == wanted.0));
         let Some(key) = key else {
-            return Err(IdentityError::Bundle("its certificate is not for the key in this directory; run identity request again and sign that".into()));
+            return Err(IdentityError::Bundle(
+                "its certificate is not for the key in this directory; run identity request again and sign that".into(),
+            ));
         };
         let stored = Stored { key, bundle };
         let identity = NodeIdentity::build(&stored)?;

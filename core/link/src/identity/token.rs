@@ -75,10 +75,6 @@ impl FromStr for Token {
             }
             URL_SAFE_NO_PAD.decode(part).ok()?.try_into().ok()
         };
-        Ok(Self {
-            node: node.parse().map_err(|_| bad())?,
-            pin: Pin(bytes(pin).ok_or_else(bad)?),
-            secret: bytes(secret).ok_or_else(bad)?,
-        })
+        Ok(Self { node: node.parse().map_err(|_| bad())?, pin: Pin(bytes(pin).ok_or_else(bad)?), secret: bytes(secret).ok_or_else(bad)? })
     }
 }

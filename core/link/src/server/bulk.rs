@@ -76,12 +76,7 @@ pub struct FileStream {
 }
 
 impl FileStream {
-    pub(super) async fn request(
-        commands: mpsc::Sender<Command>,
-        node: NodeName,
-        blob: BlobName,
-        range: Range,
-    ) -> Result<Self, FileError> {
+    pub(super) async fn request(commands: mpsc::Sender<Command>, node: NodeName, blob: BlobName, range: Range) -> Result<Self, FileError> {
         let (send, parts) = mpsc::channel(PARTS);
         let (number, numbered) = tokio::sync::oneshot::channel();
         let gone = || FileError::Broken(node.clone());

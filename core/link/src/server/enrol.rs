@@ -1,20 +1,21 @@
 //! JOIN and RENEW at the controller. A JOIN connection has no certificate: one frame in, one out.
 
 use super::Shared;
+use crate::common::blocking;
 use crate::error::LinkError;
 use crate::frame::{GoAwayWhy, MAX_UNPROVEN, Message};
 use crate::identity::{Bundle, IdentityError};
-use crate::common::blocking;
 use crate::ingest::{Ingest, Notice};
 use crate::name::NodeName;
 use crate::wire::{Stream, Wire, linger};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 pub(super) async fn join<I: Ingest, T: Stream>(shared: &Arc<Shared<I>>, stream: T, remote: SocketAddr) -> Result<(), LinkError> {
     let mut wire = Wire::new(stream, MAX_UNPROVEN);
-    if !shared.admission.may_join(remote.ip()) {
+    if !shared.admission.may_join(remote.ip(), Instant::now()) {
         let text = "too many attempts to join from this address: wait a minute";
         wire.goodbye(GoAwayWhy::Busy, text.into(), 60_000).await;
         return Err(LinkError::Violation(text.into()));

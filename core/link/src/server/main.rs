@@ -103,12 +103,7 @@ struct Reader<'a, I> {
 
 impl<I: Ingest> Reader<'_, I> {
     /// One ACK stands for everything that became durable in the meantime.
-    async fn told<T: Stream>(
-        &self,
-        first: Option<Told>,
-        more: &mut mpsc::Receiver<Told>,
-        wire: &mut Wire<T>,
-    ) -> Result<(), LinkError> {
+    async fn told<T: Stream>(&self, first: Option<Told>, more: &mut mpsc::Receiver<Told>, wire: &mut Wire<T>) -> Result<(), LinkError> {
         let mut next = Some(first.ok_or(LinkError::Stopping)?);
         let mut durable = None;
         while let Some(told) = next {

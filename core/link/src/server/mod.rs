@@ -243,7 +243,8 @@ impl<I: Ingest> Shared<I> {
         let (why, retry) = match &error {
             LinkError::Stopping => (GoAwayWhy::Stopping, 1_000),
             LinkError::Replaced => (GoAwayWhy::Replaced, 5_000),
-            LinkError::Revoked => (GoAwayWhy::Revoked, 60_000),
+            // Its own pauses grow; enrolled anew it should not wait.
+            LinkError::Revoked => (GoAwayWhy::Revoked, 0),
             LinkError::Away { why, retry, .. } => (*why, retry.as_millis() as u64),
             LinkError::Diverged(_) => (GoAwayWhy::Diverged, 60_000),
             LinkError::Violation(_) | LinkError::Frame(_) => (GoAwayWhy::Protocol, 5_000),
@@ -274,7 +275,8 @@ impl<I: Ingest> Shared<I> {
             return Err((GoAwayWhy::Identity, LinkError::Violation(text)));
         }
         if hello.oldest > VERSION_MAX || hello.newest < VERSION_MIN {
-            let text = format!("node speaks link versions {} to {}, this controller {VERSION_MIN} to {VERSION_MAX}", hello.oldest, hello.newest);
+            let text =
+                format!("node speaks link versions {} to {}, this controller {VERSION_MIN} to {VERSION_MAX}", hello.oldest, hello.newest);
             return Err((GoAwayWhy::Version, LinkError::Violation(text)));
         }
         if hello.first == 0 || hello.next < hello.first {
@@ -292,7 +294,12 @@ impl<I: Ingest> Shared<I> {
 }
 
 /// From TCP to a session or a JOIN.
-async fn accept<I: Ingest>(shared: &Arc<Shared<I>>, tcp: TcpStream, remote: SocketAddr, pass: &mut admission::Pass) -> Result<(), LinkError> {
+async fn accept<I: Ingest>(
+    shared: &Arc<Shared<I>>,
+    tcp: TcpStream,
+    remote: SocketAddr,
+    pass: &mut admission::Pass,
+) -> Result<(), LinkError> {
     let deadline = Instant::now() + shared.config.handshake;
     let silent = |_| LinkError::Silent(shared.config.handshake);
     let _ = tcp.set_nodelay(true);
