@@ -263,7 +263,8 @@ impl Server {
             if let Some(serde_json::Value::Array(list)) = fields.get_mut("headers") {
                 // The secret is in the sealed login; the clear header must not stand beside it.
                 for pair in list.iter_mut() {
-                    let named = pair.get(0).and_then(serde_json::Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("authorization"));
+                    let named =
+                        pair.get(0).and_then(serde_json::Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("authorization"));
                     if let (true, Some(value)) = (named, pair.get_mut(1)) {
                         *value = "Basic (sealed in the login)".into();
                     }
