@@ -41,6 +41,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     add("imap", b"a001 LOGIN joe secret\r\n");
     add("imap", b"1 CAPABILITY\r\n");
     add("irc", b"NICK bot\r\nUSER bot 0 * :bot\r\n");
+    add("irc", b"USER bot 0 * :bot\r\n");
     add("irc", b"CAP LS 302\r\n");
     add("telnet", b"\xff\xfb\x1f\xff\xfb\x20\xff\xfd\x01");
     let mut login = vec![0x54, 0, 0, 1, 0x85, 0xa6, 0xff, 0x01, 0, 0, 0, 1, 0x21];
@@ -157,6 +158,7 @@ fn benign_twins_are_not_claimed() {
         b"SSH is a protocol\r\n",
         b"user manual\r\n",
         b"USER root\r\n",
+        b"USER a b c d\r\n",
         b"QUIT\r\n",
         b"HELP\r\n",
         b"stat\r\n",

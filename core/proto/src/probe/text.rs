@@ -190,7 +190,10 @@ pub(super) fn irc(first: &[u8]) -> Verdict {
     // NICK and USER together, in either order, are IRC; each alone could be prose or FTP.
     let nick = first.starts_with(b"NICK ") && contains(first, b"\nUSER ");
     let user = first.starts_with(b"USER ") && contains(first, b"\nNICK ");
-    if (nick || user) && by_command == Unsure { Certain } else { by_command }
+    // So is USER with its four parameters, the last one after a colon.
+    let (line, complete) = line_of(first);
+    let four = complete && line.starts_with(b"USER ") && line.split(|&b| b == b' ').nth(4).is_some_and(|word| word.starts_with(b":"));
+    if (nick || user || four) && by_command == Unsure { Certain } else { by_command }
 }
 
 /// `certain` commands in upper case name the protocol; `unsure` ones, or lower case, only allow it.
@@ -253,7 +256,7 @@ pub(super) fn redis(first: &[u8]) -> Verdict {
     }
     let table =
         [("CONFIG GET ", Words), ("CONFIG SET ", Words), ("SLAVEOF ", Words), ("REPLICAOF ", Words), ("FLUSHALL", End), ("KEYS *", End)];
-    commands(first, &table, &["PING", "INFO", "AUTH ", "CLIENT ", "COMMAND", "SET ", "GET ", "QUIT", "ECHO ", "SAVE", "EVAL "])
+    commands(first, &table, &["PING", "INFO", "AUTH ", "CLIENT ", "COMMAND", "SET ", "GET ", "QUIT", "ECHO ", "SAVE", "EVAL ", "PUBLISH "])
 }
 
 fn resp(first: &[u8]) -> Seen {
