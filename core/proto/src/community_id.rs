@@ -105,6 +105,8 @@ mod tests {
         check(1, "192.168.0.89", 8, "192.168.0.1", 0, "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=");
         check(1, "192.168.0.1", 0, "192.168.0.89", 0, "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=");
         check(1, "10.0.0.1", 11, "10.0.0.2", 0, "1:YHxtAirCG//0OzkcVAukqKQN9xM=");
+        // One-way messages keep their direction: the same from the other side is another flow (computed apart).
+        check(1, "10.0.0.2", 11, "10.0.0.1", 0, "1:c5iqfdGYsNWhMJVcYXWPNWbpnKs=");
         let (a, b) = ("fe80::200:86ff:fe05:80da", "fe80::260:97ff:fe07:69ea");
         check(58, a, 135, b, 0, "1:dGHyGvjMfljg6Bppwm3bg0LO8TY=");
         check(58, b, 136, a, 0, "1:dGHyGvjMfljg6Bppwm3bg0LO8TY=");

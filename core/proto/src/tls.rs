@@ -559,7 +559,12 @@ pub(crate) mod tests {
         message.extend(&body);
         let end = message.len() + 5;
         message.extend([11, 0, 0, 0]); // the certificate follows in the same record
-        match server_hello(&records(&message, 16_384)) {
+        let bytes = records(&message, 16_384);
+        for cut in 0..end {
+            let Parsed::Incomplete { needed } = server_hello(&bytes[..cut]) else { panic!("{cut}") };
+            assert!(needed >= 1 && cut + needed <= end, "{cut} {needed}");
+        }
+        match server_hello(&bytes) {
             Parsed::Done { value, used } => {
                 assert_eq!((used, value.cipher, value.negotiated()), (end, 0x1301, 0x0304));
                 assert_eq!(value.alpn.as_deref(), Some(b"h2".as_slice()));
