@@ -51,7 +51,7 @@ pub(super) fn event(event: &Value) -> (String, String) {
         "file" => {
             let cut = number(detail, "cut_bytes");
             let cut = if cut > 0 { format!(", {} not kept", size(cut)) } else { String::new() };
-            format!("{} {}, {}, {}{cut}, sha256 {}", text("direction"), text("name"), size(number(detail, "size")), text("magic"), text("sha256"))
+            format!("{} {}, {}, {}{cut}, sha256 {}…", text("direction"), text("name"), size(number(detail, "size")), text("magic"), text("sha256").chars().take(16).collect::<String>())
         }
         "hello" => format!("{}{}{}{}{}{}{}", text("protocol"), some("id", " "), some("version", " "), some("sni", ", name "), some("hassh", ", hassh "), some("ja3", ", ja3 "), some("ja4", ", ja4 ")),
         "forward" => {
@@ -84,11 +84,11 @@ fn login(event: &Value, detail: &Value) -> String {
         _ => "no secret".to_owned(),
     };
     let pivot = text("secret_pivot");
-    let pivot = if pivot.is_empty() { pivot } else { format!(" (pivot {pivot})") };
+    let pivot = if pivot.is_empty() { pivot } else { format!(", pivot {pivot}") };
     let outcome = if detail.get("accepted") == Some(&Value::Bool(true)) { "ACCEPTED" } else { "refused" };
     let trouble = shown(event, "secret_error");
     let trouble = if trouble.is_empty() { trouble } else { format!("; {trouble}") };
-    format!("{outcome}  {}  {secret}{pivot}  by {}{trouble}", text("user"), text("method"))
+    format!("{outcome}  {}  {secret}  by {}{pivot}{trouble}", text("user"), text("method"))
 }
 
 /// The few fields of a request worth a line; all of them are in `--json`.
@@ -129,6 +129,6 @@ mod tests {
             assert!(!word.is_empty());
         }
         let (word, text) = event(&json!({"kind": "login", "detail": {"user": "ro\u{202e}ot", "method": "password", "secret": "••••", "secret_pivot": "ab", "accepted": true}}));
-        assert_eq!((word.as_str(), text.as_str()), ("login", "ACCEPTED  ro\\u{202e}ot  •••• (pivot ab)  by password"));
+        assert_eq!((word.as_str(), text.as_str()), ("login", "ACCEPTED  ro\\u{202e}ot  ••••  by password, pivot ab"));
     }
 }

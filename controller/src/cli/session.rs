@@ -51,6 +51,7 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     let events = of("event");
     let start = events.first().map_or(0, |event| narrate::time_ns(event));
     let mut streams: BTreeMap<(u64, String), (u64, u64)> = BTreeMap::new();
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
     let mut rows = Vec::new();
     for event in events {
         if shown(event, "kind") == "stream" {
@@ -61,12 +62,25 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
             continue;
         }
         let (word, text) = narrate::event(event);
+        if word == "file" {
+            let detail = event.get("detail").unwrap_or(&Value::Null);
+            files.insert(shown(detail, "sha256"), shown(detail, "name"));
+        }
         rows.push([narrate::offset(start, narrate::time_ns(event)), word, text]);
     }
     for missing in of("missing") {
         rows.push([String::new(), "missing".into(), format!("{}: {}", plural(number(missing, "count"), "event"), shown(missing, "why"))]);
     }
     story(&rows, shell.out.width).lines().try_for_each(|line| shell.out.line(line))?;
+    // Whole hashes on lines of their own: people copy them.
+    if !files.is_empty() {
+        shell.out.line("")?;
+    }
+    for (sha256, name) in files {
+        let room = usize::from(shell.out.width).saturating_sub(sha256.len() + 2);
+        let name = if name.chars().count() > room { format!("{}…", name.chars().take(room.saturating_sub(1)).collect::<String>()) } else { name };
+        shell.out.line(&format!("{sha256}  {name}"))?;
+    }
     if !streams.is_empty() {
         shell.out.line("")?;
         for ((channel, role), (inbound, outbound)) in streams {
@@ -100,7 +114,7 @@ fn header(session: &Value, width: u16) -> String {
     put("did", did(session));
     let prints = session.get("fingerprints").and_then(Value::as_array).cloned().unwrap_or_default();
     for print in prints {
-        put("print", format!("{} {}", shown(&print, "kind"), shown(&print, "value")));
+        put(&shown(&print, "kind"), shown(&print, "value"));
     }
     put("inside", shown(session, "parent"));
     if number(session, "cut_bytes") > 0 {

@@ -140,6 +140,18 @@ impl Node {
         self.pending.extend_from_slice(&record);
     }
 
+    /// What was added since, as one block for a link.
+    pub fn block(&mut self) -> glasshive_link::Block {
+        let bytes = std::mem::take(&mut self.pending);
+        let block = glasshive_link::Block { first: self.first, last: self.seq, chain_before: self.before, bytes };
+        (self.first, self.before) = (self.seq + 1, self.chain);
+        block
+    }
+
+    pub fn head(&self) -> (u64, [u8; 32]) {
+        (self.seq, self.chain)
+    }
+
     pub async fn send(&mut self, hive: &Hive) {
         let batch = NodeBatch {
             node: self.name.clone(),
