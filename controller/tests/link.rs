@@ -58,13 +58,21 @@ impl BlockSource for Memory {
     }
 }
 
-/// Asks again until the answer is as wanted; the test's own deadline is the runner's.
-async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    loop {
+/// Asks again until the answer is as wanted; a hang names what was waited for.
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..3_000 {
         if let Some(answer) = ask().await {
             return answer;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never came: {what}");
+}
+
+async fn status(watched: &mut watch::Receiver<LinkStatus>, what: &str, test: impl FnMut(&LinkStatus) -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(60), watched.wait_for(test)).await.map(|found| found.map(|_| ()));
+    if !matches!(waited, Ok(Ok(()))) {
+        panic!("never came: {what}: {:?}", *watched.borrow());
     }
 }
 
@@ -106,13 +114,13 @@ async fn a_node_joins_sends_and_is_shut_out() {
     node.add(at(1, 20), Kind::File, &open, &file);
     let source = Arc::new(Memory { log: node.log, blocks: Mutex::default(), head: watch::Sender::new((0, [0; 32])), blob: (sha256.clone(), sealed) });
     source.add(&mut node);
-    let (status, mut watched) = watch::channel(LinkStatus::default());
+    let (told, mut watched) = watch::channel(LinkStatus::default());
     let stop = CancellationToken::new();
     let config = ClientConfig::new(dir, vec![address]);
-    let link = tokio::spawn(client::run(config, Arc::clone(&source), Arc::new(SystemClock), status, stop.clone()));
-    watched.wait_for(|status| status.phase == LinkPhase::Connected && status.durable >= 3).await.unwrap();
+    let link = tokio::spawn(client::run(config, Arc::clone(&source), Arc::new(SystemClock), told, stop.clone()));
+    status(&mut watched, "the link's state", |status| status.phase == LinkPhase::Connected && status.durable >= 3).await;
 
-    let nodes = until(async || {
+    let nodes = until("the node in the list", async || {
         let nodes = hive.run("nodes --json").await.objects();
         nodes.iter().find(|node| node["node"] == "edge-1" && node["connected"] == true).cloned()
     })
@@ -128,7 +136,7 @@ async fn a_node_joins_sends_and_is_shut_out() {
     let words = ["glasshive", "tail", "-f", "--limit", "0", "--kind", "login", "--config", config_path.to_str().unwrap()].map(str::to_owned);
     let follower = tokio::spawn(glasshive_controller::cli::run(words, Some(out)));
     let mut millis = 30;
-    until(async || {
+    until("the live event", async || {
         // Sent again until the follower listens: there is no moment to wait for.
         node.add(at(1, millis), Kind::Login, &open, &login(&sealer, "admin\u{202e}", b"x", false));
         source.add(&mut node);
@@ -140,7 +148,7 @@ async fn a_node_joins_sends_and_is_shut_out() {
 
     // The blob comes over the bulk connection, is opened, and is the upload.
     let files = hive.path("files");
-    let exported = until(async || {
+    let exported = until("the file", async || {
         let _ = std::fs::remove_dir_all(&files);
         hive.run_words(&["export", "session", &id.to_string(), "--format", "files", "-o", files.to_str().unwrap()]).await.ok();
         std::fs::read(files.join(&sha256)).ok()
@@ -153,14 +161,14 @@ async fn a_node_joins_sends_and_is_shut_out() {
     assert_eq!(hive.run("revoke edge-1").await.code, 4);
     let revoked = hive.run_words(&["revoke", "edge-1", "--reason", "host rebuilt"]).await.ok();
     assert_eq!(revoked, "node edge-1 is revoked; its connections were cut\n");
-    watched.wait_for(|status| status.phase != LinkPhase::Connected).await.unwrap();
-    watched.wait_for(|status| status.problem == Some(Problem::Revoked)).await.unwrap();
+    status(&mut watched, "the link's state", |status| status.phase != LinkPhase::Connected).await;
+    status(&mut watched, "the link's state", |status| status.problem == Some(Problem::Revoked)).await;
     assert!(hive.run("nodes").await.ok().contains("revoked"));
     let audits = hive.run("tail --kind audit --limit 1000").await.ok();
     for said in ["enroll node edge-1 as decoys in net dmz", "revoke node edge-1", "because: host rebuilt"] {
         assert!(audits.contains(said), "{said}: {audits}");
     }
-    let health = until(async || {
+    let health = until("the disconnect", async || {
         let health = hive.run("tail --kind health --limit 1000").await.ok();
         health.contains("disconnected").then_some(health)
     })

@@ -104,6 +104,8 @@ pub(super) async fn tail(cx: &Context, query: EventQuery, filter: &Filter, follo
         sink.item(view::event(stored, false)).await?;
     }
     drop(kept);
+    // What comes from now on is new, whatever the node's clock says.
+    let query = EventQuery { since: None, ..query };
     while follow && !sink.gone() {
         let stored = tokio::select! {
             () = sink.closed() => break,
