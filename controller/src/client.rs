@@ -36,7 +36,10 @@ impl Client {
         match UnixStream::connect(&socket).await {
             Ok(_) => return Ok(Self::Daemon(socket)),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                return Err(Failure::refused(format!("{}: not allowed: the socket belongs to the daemon's user; use sudo", socket.display())));
+                return Err(Failure::refused(format!(
+                    "{}: not allowed: the socket belongs to the daemon's user; use sudo",
+                    socket.display()
+                )));
             }
             Err(_) => {}
         }

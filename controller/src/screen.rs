@@ -66,14 +66,8 @@ impl Out {
     /// Output into memory: standard output and standard error.
     pub fn captured(json: bool) -> (Self, Capture, Capture) {
         let (stdout, stderr) = (Capture::default(), Capture::default());
-        let out = Self {
-            stdout: Box::new(stdout.clone()),
-            stderr: Box::new(stderr.clone()),
-            width: PLAIN_WIDTH,
-            color: false,
-            tty: false,
-            json,
-        };
+        let out =
+            Self { stdout: Box::new(stdout.clone()), stderr: Box::new(stderr.clone()), width: PLAIN_WIDTH, color: false, tty: false, json };
         (out, stdout, stderr)
     }
 
@@ -309,7 +303,9 @@ pub fn wire(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => glasshive_event::text::escape(text),
         Value::Object(map) => match (map.len(), map.get("hex").and_then(Value::as_str)) {
-            (1, Some(hex)) => glasshive_event::text::unhex(hex).map_or_else(|| scrub(hex), |bytes| glasshive_event::text::escape_bytes(&bytes)),
+            (1, Some(hex)) => {
+                glasshive_event::text::unhex(hex).map_or_else(|| scrub(hex), |bytes| glasshive_event::text::escape_bytes(&bytes))
+            }
             _ => glasshive_event::text::escape(&value.to_string()),
         },
         Value::Array(items) => items.iter().map(wire).collect::<Vec<_>>().join(", "),
@@ -335,7 +331,13 @@ pub fn second(row: &Value, key: &str) -> String {
 pub fn endpoint(row: &Value, key: &str) -> String {
     let Some(end) = row.get(key) else { return String::new() };
     let (ip, port) = (shown(end, "ip"), number(end, "port"));
-    if ip.contains(':') { format!("[{ip}]:{port}") } else if ip.is_empty() { ip } else { format!("{ip}:{port}") }
+    if ip.contains(':') {
+        format!("[{ip}]:{port}")
+    } else if ip.is_empty() {
+        ip
+    } else {
+        format!("{ip}:{port}")
+    }
 }
 
 /// A length of time for people: `850ms`, `12.3s`, `4m10s`, `3h02m`, `2d04h`.

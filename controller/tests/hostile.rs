@@ -1,6 +1,6 @@
 //! Whatever a visitor sends, through every command, as table and as JSON: nothing may act on the
 //! terminal that shows it, and JSON still means the bytes that were sent.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 mod common;
 
@@ -19,7 +19,8 @@ const HOSTILE: &[&[u8]] = &[
 fn inert(text: &str) -> Result<(), String> {
     for line in text.lines() {
         for c in line.chars() {
-            let deceptive = matches!(u32::from(c), 0x80..=0x9f | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xe0000..=0xe0fff | 0xfeff);
+            let deceptive =
+                matches!(u32::from(c), 0x80..=0x9f | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xe0000..=0xe0fff | 0xfeff);
             if c.is_control() || deceptive {
                 return Err(format!("{c:?} in {line:?}"));
             }
@@ -43,8 +44,20 @@ async fn hostile_bytes_are_inert_in_every_command() {
         open.decoy = Some(text.clone());
         open.service = Some(text.clone());
         ids.push(open.session.unwrap());
-        node.add(at(n, 0), Kind::SessionOpen, &open, &SessionOpen { persona: text.clone(), target: Some(text.clone()), ..SessionOpen::default() });
-        let hello = Hello { protocol: text.clone(), id: Some(wire()), sni: Some(wire()), hassh: Some(text.clone()), ja3: Some(text.clone()), ..Hello::default() };
+        node.add(
+            at(n, 0),
+            Kind::SessionOpen,
+            &open,
+            &SessionOpen { persona: text.clone(), target: Some(text.clone()), ..SessionOpen::default() },
+        );
+        let hello = Hello {
+            protocol: text.clone(),
+            id: Some(wire()),
+            sni: Some(wire()),
+            hassh: Some(text.clone()),
+            ja3: Some(text.clone()),
+            ..Hello::default()
+        };
         node.add(at(n, 1), Kind::Hello, &open, &hello);
         node.add(at(n, 2), Kind::Login, &open, &login(&sealer, wire(), bytes, true));
         node.add(at(n, 3), Kind::Command, &open, &Command { input: wire(), exit: Some(-1), ..Command::default() });
@@ -59,8 +72,19 @@ async fn hostile_bytes_are_inert_in_every_command() {
         file.name = wire();
         file.magic.clone_from(&text);
         node.add(at(n, 7), Kind::File, &open, &file);
-        node.add(at(n, 8), Kind::Forward, &open, &Forward { host: wire(), mechanism: text.clone(), originator: Some(text.clone()), ..Forward::default() });
-        let malformed = Malformed { protocol: text.clone(), what: text.clone(), bytes: glasshive_event::text::hex(bytes), looks_like: Some(text.clone()), offset: 0 };
+        node.add(
+            at(n, 8),
+            Kind::Forward,
+            &open,
+            &Forward { host: wire(), mechanism: text.clone(), originator: Some(text.clone()), ..Forward::default() },
+        );
+        let malformed = Malformed {
+            protocol: text.clone(),
+            what: text.clone(),
+            bytes: glasshive_event::text::hex(bytes),
+            looks_like: Some(text.clone()),
+            offset: 0,
+        };
         node.add(at(n, 9), Kind::Malformed, &open, &malformed);
         node.add(at(n, 10), Kind::Loss, &open, &Loss { place: text.clone(), count: 1, bytes: 1, why: text.clone() });
         let (end, mut close) = closed(n, 1);

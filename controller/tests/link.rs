@@ -1,5 +1,5 @@
 //! A node over the real link: joins with a token, sends, gives a file, is followed live, is revoked.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 mod common;
 
@@ -89,7 +89,10 @@ async fn a_node_joins_sends_and_is_shut_out() {
 
     let dir = IdentityDir::new(hive.path("node"));
     client::join(&address, &token, &dir, Arc::new(SystemClock)).await.unwrap();
-    assert!(client::join(&address, &token, &IdentityDir::new(hive.path("other")), Arc::new(SystemClock)).await.is_err(), "a token is good once");
+    assert!(
+        client::join(&address, &token, &IdentityDir::new(hive.path("other")), Arc::new(SystemClock)).await.is_err(),
+        "a token is good once"
+    );
 
     // A visit with an upload that is too large for a record.
     let content: Vec<u8> = (0..60_000u32).flat_map(u32::to_le_bytes).collect();
@@ -112,7 +115,12 @@ async fn a_node_joins_sends_and_is_shut_out() {
         ..File::default()
     };
     node.add(at(1, 20), Kind::File, &open, &file);
-    let source = Arc::new(Memory { log: node.log, blocks: Mutex::default(), head: watch::Sender::new((0, [0; 32])), blob: (sha256.clone(), sealed) });
+    let source = Arc::new(Memory {
+        log: node.log,
+        blocks: Mutex::default(),
+        head: watch::Sender::new((0, [0; 32])),
+        blob: (sha256.clone(), sealed),
+    });
     source.add(&mut node);
     let (told, mut watched) = watch::channel(LinkStatus::default());
     let stop = CancellationToken::new();
@@ -133,7 +141,8 @@ async fn a_node_joins_sends_and_is_shut_out() {
     // Live: a follower sees what comes next.
     let config_path = hive.path("controller.toml");
     let (out, live, _) = glasshive_controller::screen::Out::captured(false);
-    let words = ["glasshive", "tail", "-f", "--limit", "0", "--kind", "login", "--config", config_path.to_str().unwrap()].map(str::to_owned);
+    let words =
+        ["glasshive", "tail", "-f", "--limit", "0", "--kind", "login", "--config", config_path.to_str().unwrap()].map(str::to_owned);
     let follower = tokio::spawn(glasshive_controller::cli::run(words, Some(out)));
     let mut millis = 30;
     until("the live event", async || {
@@ -181,7 +190,8 @@ async fn a_node_joins_sends_and_is_shut_out() {
     let dir = IdentityDir::new(hive.path("offline"));
     let csr = dir.request(&"edge-3".parse().unwrap()).unwrap();
     std::fs::write(hive.path("edge-3.csr"), csr).unwrap();
-    let bundle = hive.run_words(&["enroll", "--sign", hive.path("edge-3.csr").to_str().unwrap(), "--net", "dmz", "--role", "sensor"]).await.ok();
+    let bundle =
+        hive.run_words(&["enroll", "--sign", hive.path("edge-3.csr").to_str().unwrap(), "--net", "dmz", "--role", "sensor"]).await.ok();
     assert_eq!(dir.install(bundle.as_bytes()).unwrap().node.as_str(), "edge-3");
     hive.stop().await;
 }

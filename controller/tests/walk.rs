@@ -42,7 +42,8 @@ async fn an_analyst_sees_who_came_and_what_they_did() {
     let id = ssh_visit(&hive, &mut node, 1).await;
     let open = envelope(2, "http");
     node.add(at(2, 0), Kind::SessionOpen, &open, &SessionOpen::default());
-    let request = Request { protocol: "http".into(), verb: "GET".into(), target: "/.env".into(), status: Some("404".into()), ..Request::default() };
+    let request =
+        Request { protocol: "http".into(), verb: "GET".into(), target: "/.env".into(), status: Some("404".into()), ..Request::default() };
     node.add(at(2, 20), Kind::Request, &open, &request);
     let (end, close) = closed(2, 1);
     node.add(end, Kind::SessionClose, &open, &close);
@@ -154,7 +155,8 @@ async fn a_reveal_leaves_a_durable_audit_event_first() {
 
     let shown = hive.run_words(&["session", &id.to_string(), "--reveal", "--reason", "case 7"]).await.ok();
     assert!(shown.contains("hunter2") && shown.contains("123456"), "{shown}");
-    let shown = hive.run_words(&["credentials", "--reveal", "--reason", "case 8", "--since", "2026-01-01T00:00:00Z", "--json"]).await.objects();
+    let shown =
+        hive.run_words(&["credentials", "--reveal", "--reason", "case 8", "--since", "2026-01-01T00:00:00Z", "--json"]).await.objects();
     assert!(shown.iter().any(|row| row["secret"] == "hunter2"), "{shown:?}");
     let written = audits(&hive).await;
     assert_eq!(written.len(), 2);
@@ -181,7 +183,9 @@ async fn exports_carry_hashes_and_open_elsewhere() {
     let id = ssh_visit(&hive, &mut node, 1).await;
     for format in ["jsonl", "csv", "cast", "files"] {
         let dir = hive.path(format);
-        hive.run_words(&["export", "session", &id.to_string(), "--format", format, "-o", dir.to_str().unwrap(), "--reason", "case 7"]).await.ok();
+        hive.run_words(&["export", "session", &id.to_string(), "--format", format, "-o", dir.to_str().unwrap(), "--reason", "case 7"])
+            .await
+            .ok();
         let manifest: Value = serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap();
         assert_eq!(manifest["attack_version"], "18");
         let files = manifest["files"].as_array().unwrap();
@@ -243,7 +247,20 @@ async fn exports_carry_hashes_and_open_elsewhere() {
     }
 
     let dir = hive.path("filtered");
-    let words = ["export", "filter", "--since", "2026-01-01T00:00:00Z", "--until", "2026-02-01T00:00:00Z", "--kind", "login", "--format", "csv", "-o", dir.to_str().unwrap()];
+    let words = [
+        "export",
+        "filter",
+        "--since",
+        "2026-01-01T00:00:00Z",
+        "--until",
+        "2026-02-01T00:00:00Z",
+        "--kind",
+        "login",
+        "--format",
+        "csv",
+        "-o",
+        dir.to_str().unwrap(),
+    ];
     hive.run_words(&words).await.ok();
     assert_eq!(std::fs::read_to_string(dir.join("events.csv")).unwrap().lines().count(), 3);
     let wrong = hive.run_words(&["export", "session", "ffffffff", "--format", "csv", "-o", hive.path("none").to_str().unwrap()]).await;
@@ -263,7 +280,8 @@ async fn a_file_that_is_not_the_upload_fails_verification() {
     node.add(at(1, 1), Kind::File, &open, &file);
     node.send(&hive).await;
     let dir = hive.path("out");
-    let said = hive.run_words(&["export", "session", &open.session.unwrap().to_string(), "--format", "files", "-o", dir.to_str().unwrap()]).await;
+    let said =
+        hive.run_words(&["export", "session", &open.session.unwrap().to_string(), "--format", "files", "-o", dir.to_str().unwrap()]).await;
     assert_eq!(said.code, 5, "{said:?}");
     hive.stop().await;
 }

@@ -57,8 +57,13 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
         if shown(event, "kind") == "stream" {
             let detail = event.get("detail").unwrap_or(&Value::Null);
             let entry = streams.entry((number(detail, "channel"), shown(detail, "role"))).or_default();
-            let bytes = crate::streams::pieces(event).map_or(0, |(_, pieces)| pieces.iter().map(|piece| piece.bytes.len() as u64).sum::<u64>());
-            if shown(detail, "direction") == "in" { entry.0 += bytes } else { entry.1 += bytes }
+            let bytes =
+                crate::streams::pieces(event).map_or(0, |(_, pieces)| pieces.iter().map(|piece| piece.bytes.len() as u64).sum::<u64>());
+            if shown(detail, "direction") == "in" {
+                entry.0 += bytes
+            } else {
+                entry.1 += bytes
+            }
             continue;
         }
         let (word, text) = narrate::event(event);
@@ -78,13 +83,22 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     }
     for (sha256, name) in files {
         let room = usize::from(shell.out.width).saturating_sub(sha256.len() + 2);
-        let name = if name.chars().count() > room { format!("{}…", name.chars().take(room.saturating_sub(1)).collect::<String>()) } else { name };
+        let name = if name.chars().count() > room {
+            format!("{}…", name.chars().take(room.saturating_sub(1)).collect::<String>())
+        } else {
+            name
+        };
         shell.out.line(&format!("{sha256}  {name}"))?;
     }
     if !streams.is_empty() {
         shell.out.line("")?;
         for ((channel, role), (inbound, outbound)) in streams {
-            let text = format!("channel {channel} ({role}): {} in, {} out; glasshive replay {} --channel {channel}", size(inbound), size(outbound), short(session));
+            let text = format!(
+                "channel {channel} ({role}): {} in, {} out; glasshive replay {} --channel {channel}",
+                size(inbound),
+                size(outbound),
+                short(session)
+            );
             shell.out.line(&text)?;
         }
     }
@@ -103,7 +117,16 @@ fn header(session: &Value, width: u16) -> String {
     put("visitor", if claimed.is_empty() { source } else { format!("{source} as told by the proxy {claimed}") });
     let persona = shown(session, "persona");
     let persona = if persona.is_empty() { persona } else { format!(", persona {persona}") };
-    put("decoy", format!("{} {} at {}/{}{persona}", shown(session, "decoy"), shown(session, "service"), endpoint(session, "destination"), shown(session, "transport")));
+    put(
+        "decoy",
+        format!(
+            "{} {} at {}/{}{persona}",
+            shown(session, "decoy"),
+            shown(session, "service"),
+            endpoint(session, "destination"),
+            shown(session, "transport")
+        ),
+    );
     put("net", format!("{}, node {}", shown(session, "net"), shown(session, "node")));
     let ended = match session.get("duration_ns").and_then(Value::as_u64) {
         Some(ns) => format!(", lasted {}, ended by {}", lasted(ns), shown(session, "reason")),

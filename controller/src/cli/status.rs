@@ -1,7 +1,7 @@
 //! Bare `glasshive`: one screen.
 
-use super::nodes::{last, state};
 use super::Shell;
+use super::nodes::{last, state};
 use crate::ask::Request;
 use crate::fail::{Code, Failure};
 use crate::screen::{Column, number, plural, second, shown, size, table};
@@ -73,12 +73,15 @@ fn screen(status: &Value, width: u16) -> Vec<String> {
         count("files", "file")
     ));
     let top = |key: &str, name: &str, counted: &str| {
-        let items: Vec<_> = list(status, key).iter().map(|row| format!("{} {}", clip(&shown(row, name)), number(row, counted))).take(3).collect();
+        let items: Vec<_> =
+            list(status, key).iter().map(|row| format!("{} {}", clip(&shown(row, name)), number(row, counted))).take(3).collect();
         items.join(", ")
     };
-    for (title, text) in
-        [("services", top("services", "service", "sessions")), ("sources", top("sources", "source", "sessions")), ("accounts", top("users", "user", "logins"))]
-    {
+    for (title, text) in [
+        ("services", top("services", "service", "sessions")),
+        ("sources", top("sources", "source", "sessions")),
+        ("accounts", top("users", "user", "logins")),
+    ] {
         if !text.is_empty() {
             lines.push(format!("        {title:9} {text}"));
         }
@@ -118,7 +121,11 @@ fn next(status: &Value, nodes: &[Value], sessions: u64, serving: bool) -> Vec<St
     }
     steps.push(("glasshive --help".to_owned(), "all commands"));
     let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
-    steps.iter().enumerate().map(|(index, (command, why))| format!("{:8}{command:width$}  {why}", if index == 0 { "Next" } else { "" })).collect()
+    steps
+        .iter()
+        .enumerate()
+        .map(|(index, (command, why))| format!("{:8}{command:width$}  {why}", if index == 0 { "Next" } else { "" }))
+        .collect()
 }
 
 fn clip(text: &str) -> String {

@@ -77,7 +77,10 @@ pub(super) fn document(item: &Value, session: &Value) -> Value {
             if said("protocol") == Some(json!("http")) {
                 put("http.request.method", said("verb").map(text));
                 put("url.original", said("target").map(text));
-                put("http.response.status_code", said("status").and_then(|status| status.as_str()?.parse::<u16>().ok()).map(|code| json!(code)));
+                put(
+                    "http.response.status_code",
+                    said("status").and_then(|status| status.as_str()?.parse::<u16>().ok()).map(|code| json!(code)),
+                );
             }
             if said("protocol") == Some(json!("dns")) {
                 put("dns.question.name", said("target").map(text));

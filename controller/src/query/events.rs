@@ -40,7 +40,8 @@ pub(super) fn passes(stored: &StoredEvent, query: &EventQuery, filter: &Filter) 
     let source = filter.source.is_none_or(|prefix| {
         envelope.claimed.is_some_and(|end| prefix.contains(end.ip)) || envelope.wire.is_some_and(|wire| prefix.contains(wire.source.ip))
     });
-    if !(kind && session && source && same(&filter.decoy, envelope.decoy.as_deref()) && same(&filter.service, envelope.service.as_deref())) {
+    if !(kind && session && source && same(&filter.decoy, envelope.decoy.as_deref()) && same(&filter.service, envelope.service.as_deref()))
+    {
         return false;
     }
     if filter.user.is_none() && filter.hash.is_none() {
@@ -48,7 +49,8 @@ pub(super) fn passes(stored: &StoredEvent, query: &EventQuery, filter: &Filter) 
     }
     let detail: Value = serde_json::from_str(detail).unwrap_or(Value::Null);
     let field = |key: &str| detail.get(key).and_then(Value::as_str);
-    same(&filter.user, field("user")) && filter.hash.as_deref().is_none_or(|hash| field("sha256") == Some(hash) || field("secret_pivot") == Some(hash))
+    same(&filter.user, field("user"))
+        && filter.hash.as_deref().is_none_or(|hash| field("sha256") == Some(hash) || field("secret_pivot") == Some(hash))
 }
 
 /// A scan of the log in order of time; only what passes comes out.
@@ -83,7 +85,13 @@ impl Scan {
     }
 }
 
-pub(super) async fn tail(cx: &Context, query: EventQuery, filter: &Filter, follow: bool, sink: &mut Sink) -> Result<Option<String>, Failure> {
+pub(super) async fn tail(
+    cx: &Context,
+    query: EventQuery,
+    filter: &Filter,
+    follow: bool,
+    sink: &mut Sink,
+) -> Result<Option<String>, Failure> {
     let mut next = cx.store.follow();
     let last = query.limit.min(MAX_LAST);
     let mut kept = VecDeque::new();

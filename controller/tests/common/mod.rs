@@ -177,7 +177,10 @@ pub fn envelope(n: u8, service: &str) -> Envelope {
         decoy: Some("web-1".into()),
         service: Some(service.into()),
         transport: Some(Transport::Tcp),
-        wire: Some(Tuple { source: end("192.0.2.7", 40_000 + u16::from(n)), destination: end("10.0.0.5", if service == "ssh" { 22 } else { 80 }) }),
+        wire: Some(Tuple {
+            source: end("192.0.2.7", 40_000 + u16::from(n)),
+            destination: end("10.0.0.5", if service == "ssh" { 22 } else { 80 }),
+        }),
         ..Envelope::default()
     }
 }
@@ -257,17 +260,41 @@ pub async fn ssh_visit(hive: &Hive, node: &mut Node, n: u8) -> SessionId {
     node.add(at(n, 2_000), Kind::Stream, &open, &stream(1, "in", 0, true, &[(100_000_000, b"uname -a\r")]));
     let command = Command { input: "uname -a".into(), exit: Some(0), output_len: 64, channel: Some(1), known: true, ..Command::default() };
     node.add(at(n, 2_200), Kind::Command, &open, &command);
-    node.add(at(n, 2_300), Kind::Stream, &open, &stream(1, "out", 24, true, &[(0, b"Linux web-1 6.1.0 \x1b[32mx86_64\x1b[0m gr\xc3"), (4_000_000_000, b"\xbcn\r\n")]));
+    node.add(
+        at(n, 2_300),
+        Kind::Stream,
+        &open,
+        &stream(1, "out", 24, true, &[(0, b"Linux web-1 6.1.0 \x1b[32mx86_64\x1b[0m gr\xc3"), (4_000_000_000, b"\xbcn\r\n")]),
+    );
     node.add(at(n, 5_000), Kind::File, &open, &uploaded(&sealer, "../../x.sh", b"#!/bin/sh\necho owned\n"));
-    let forward = Forward { host: "10.0.0.9".into(), port: 80, mechanism: "direct-tcpip".into(), answered: true, child: Some(child.to_string()), ..Forward::default() };
+    let forward = Forward {
+        host: "10.0.0.9".into(),
+        port: 80,
+        mechanism: "direct-tcpip".into(),
+        answered: true,
+        child: Some(child.to_string()),
+        ..Forward::default()
+    };
     node.add(at(n, 9_000), Kind::Forward, &open, &forward);
     let inner = Envelope { session: Some(child), parent: Some(id), service: Some("http".into()), ..open.clone() };
-    node.add(at(n, 9_000), Kind::SessionOpen, &inner, &SessionOpen { persona: "debian-web".into(), target: Some("10.0.0.9:80".into()), ..SessionOpen::default() });
-    let request = Request { protocol: "http".into(), verb: "GET".into(), target: "/admin".into(), status: Some("404".into()), ..Request::default() };
+    node.add(
+        at(n, 9_000),
+        Kind::SessionOpen,
+        &inner,
+        &SessionOpen { persona: "debian-web".into(), target: Some("10.0.0.9:80".into()), ..SessionOpen::default() },
+    );
+    let request =
+        Request { protocol: "http".into(), verb: "GET".into(), target: "/admin".into(), status: Some("404".into()), ..Request::default() };
     node.add(at(n, 9_100), Kind::Request, &inner, &request);
     let (end, close) = closed(n, 10);
     node.add(end, Kind::SessionClose, &inner, &close);
-    let malformed = Malformed { protocol: "ssh".into(), what: "packet length over 256 KiB".into(), offset: 812, bytes: "ffffffff1b5b324a".into(), looks_like: Some("tls".into()) };
+    let malformed = Malformed {
+        protocol: "ssh".into(),
+        what: "packet length over 256 KiB".into(),
+        offset: 812,
+        bytes: "ffffffff1b5b324a".into(),
+        looks_like: Some("tls".into()),
+    };
     node.add(at(n, 11_000), Kind::Malformed, &open, &malformed);
     let (end, close) = closed(n, 12);
     node.add(end, Kind::SessionClose, &open, &close);
