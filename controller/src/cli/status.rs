@@ -15,7 +15,7 @@ pub(super) async fn run(shell: &mut Shell) -> Result<(), Failure> {
     let status = match answer {
         Ok((items, _)) => items.into_iter().next().unwrap_or(Value::Null),
         Err(failure) if failure.code == Code::Unreachable && !shell.out.json => {
-            shell.out.line("glasshive: no controller is running here")?;
+            shell.out.line("glasshive: no controller answers here")?;
             shell.out.line("")?;
             shell.out.line("Next  glasshive serve --help     how to run one")?;
             shell.out.line("      glasshive check            is the configuration good?")?;

@@ -119,7 +119,7 @@ fn admissible(cx: &Context, net: &str, role: &str) -> Result<Role, Failure> {
     let role: Role = role.parse().map_err(Failure::usage)?;
     if !cx.config.net.contains_key(net) {
         let known: Vec<_> = cx.config.net.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
+        let known = if known.is_empty() { "there is none".to_owned() } else { format!("the nets are {}", known.join(", ")) };
         let shown = glasshive_event::text::escape(net);
         return Err(Failure::not_found(format!(
             "no net {shown}: {known}; add [net.{shown}] to controller.toml and restart glasshive serve"
