@@ -362,12 +362,14 @@ impl Session {
 
     /// Records input the protocol does not allow; `rest` is the input from the first wrong byte on.
     pub async fn malformed(&self, protocol: &str, what: &str, offset: u64, rest: &[u8]) {
+        let probe = glasshive_proto::probe(rest);
+        let certain = probe.verdict == glasshive_proto::probe::Verdict::Certain;
         let detail = Malformed {
             protocol: protocol.to_owned(),
             what: what.to_owned(),
             offset,
             bytes: hex(rest.get(..rest.len().min(MALFORMED_BYTES)).unwrap_or_default()),
-            looks_like: glasshive_proto::probe::probe(rest).protocol.map(str::to_owned),
+            looks_like: probe.protocol.filter(|_| certain).map(str::to_owned),
         };
         self.emit(Kind::Malformed, &detail).await;
     }

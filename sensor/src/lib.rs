@@ -1,5 +1,6 @@
 //! The packet sensor. In this build it is a frame: it reads and checks its configuration, starts,
 //! says that capture is not in it, and stops cleanly. It captures nothing and opens no socket.
+#![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;

@@ -9,7 +9,7 @@ use crate::view;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use glasshive_event::{Kind, LogId};
-use glasshive_journal::store::{EventQuery, StoredEvent};
+use glasshive_journal::store::{EventQuery, StoreError, StoredEvent};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::sync::broadcast::error::RecvError;
@@ -51,25 +51,35 @@ pub(super) fn passes(stored: &StoredEvent, query: &EventQuery, filter: &Filter) 
     same(&filter.user, field("user")) && filter.hash.as_deref().is_none_or(|hash| field("sha256") == Some(hash) || field("secret_pivot") == Some(hash))
 }
 
-/// Runs a scan and hands every event that passes to `each`.
-async fn scan(
-    cx: &Context,
-    query: &EventQuery,
-    filter: &Filter,
-    mut each: impl AsyncFnMut(StoredEvent) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let (to, mut from) = mpsc::channel(64);
-    let (store, asked) = (cx.store.clone(), EventQuery { limit: 0, ..query.clone() });
-    let scan = tokio::spawn(async move { store.events(asked, to).await });
-    while let Some(stored) = from.recv().await {
-        if passes(&stored, query, filter) {
-            each(stored).await?;
-        }
+/// A scan of the log in order of time; only what passes comes out.
+struct Scan {
+    from: mpsc::Receiver<StoredEvent>,
+    task: tokio::task::JoinHandle<Result<(), StoreError>>,
+}
+
+impl Scan {
+    fn start(cx: &Context, query: &EventQuery) -> Self {
+        let (to, from) = mpsc::channel(64);
+        // The newest few or all that pass are chosen here, so the store must not stop early.
+        let (store, asked) = (cx.store.clone(), EventQuery { limit: 0, ..query.clone() });
+        Self { from, task: tokio::spawn(async move { store.events(asked, to).await }) }
     }
-    drop(from);
-    match scan.await {
-        Ok(result) => Ok(result?),
-        Err(error) => Err(Failure::failed(format!("reading the log: {error}"))),
+
+    async fn next(&mut self, query: &EventQuery, filter: &Filter) -> Option<StoredEvent> {
+        while let Some(stored) = self.from.recv().await {
+            if passes(&stored, query, filter) {
+                return Some(stored);
+            }
+        }
+        None
+    }
+
+    async fn finish(self) -> Result<(), Failure> {
+        drop(self.from);
+        match self.task.await {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(Failure::failed(format!("reading the log: {error}"))),
+        }
     }
 }
 
@@ -79,16 +89,16 @@ pub(super) async fn tail(cx: &Context, query: EventQuery, filter: &Filter, follo
     let mut kept = VecDeque::new();
     let mut shown: BTreeMap<LogId, u64> = BTreeMap::new();
     if last > 0 {
-        scan(cx, &query, filter, async |stored| {
+        let mut scan = Scan::start(cx, &query);
+        while let Some(stored) = scan.next(&query, filter).await {
             if kept.len() >= last {
                 kept.pop_front();
             }
             let mark = shown.entry(stored.log).or_default();
             *mark = (*mark).max(stored.seq);
             kept.push_back(stored);
-            Ok(())
-        })
-        .await?;
+        }
+        scan.finish().await?;
     }
     for stored in &kept {
         sink.item(view::event(stored, false)).await?;
@@ -128,11 +138,11 @@ pub(super) async fn export(
     } else {
         None
     };
-    let audit = async |object: &str| cx.desk.audit(by, "export", &format!("{object} as {format} to {to}"), reason).await;
+    let object = |what: String| format!("{what} as {format} to {to}");
     match what {
         What::Session(id) => {
             let row = sessions::find(cx, &id).await?;
-            audit(&format!("session {}", row.session)).await?;
+            cx.desk.audit(by, "export", &object(format!("session {}", row.session)), reason).await?;
             let mut session = view::session(&row);
             if let Value::Object(map) = &mut session {
                 map.insert("type".to_owned(), json!("session"));
@@ -145,9 +155,13 @@ pub(super) async fn export(
         }
         What::Filter { query, filter } => {
             let said = serde_json::to_string(&(&query, &filter)).unwrap_or_default();
-            audit(&format!("filter {said}")).await?;
+            cx.desk.audit(by, "export", &object(format!("filter {said}")), reason).await?;
             let mut done = BTreeSet::new();
-            scan(cx, &query, &filter, async |stored| one(&stored, live, &mut done, sink).await).await?;
+            let mut scan = Scan::start(cx, &query);
+            while let Some(stored) = scan.next(&query, &filter).await {
+                one(&stored, live, &mut done, sink).await?;
+            }
+            scan.finish().await?;
         }
     }
     Ok(None)

@@ -19,7 +19,7 @@ const DAY_NS: i64 = 86_400_000_000_000;
 /// All nodes by name: enrolled, waiting to join, or known by their records.
 async fn gather(cx: &Context) -> Result<BTreeMap<String, Map<String, Value>>, Failure> {
     let mut nodes: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    for status in cx.store.nodes().await? {
+    for status in cx.store.nodes(None).await? {
         nodes.insert(status.row.node.clone(), known(&status));
     }
     let now = now_ns();

@@ -46,7 +46,7 @@ pub fn check(ruleset: &str) -> Result<(), NftError> {
 /// # Errors
 /// [`NftError`].
 pub fn remove_table(table: &str) -> Result<(), NftError> {
-    apply(&format!("table {table}\ndelete table {table}\n"))
+    apply(&format!("add table {table}\ndelete table {table}\n"))
 }
 
 fn run(arguments: &[&str], ruleset: &str) -> Result<(), NftError> {
@@ -54,8 +54,8 @@ fn run(arguments: &[&str], ruleset: &str) -> Result<(), NftError> {
 }
 
 fn run_program(program: &str, arguments: &[&str], ruleset: &str) -> Result<(), NftError> {
-    // Not every service's PATH has sbin.
-    let path = format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", std::env::var("PATH").unwrap_or_default());
+    // Not every service's PATH has sbin, and a rootful daemon should not search a caller's.
+    let path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
     let started = Command::new(program)
         .args(arguments)
         .env("PATH", path)
@@ -103,6 +103,19 @@ mod tests {
         let words = "/dev/stdin:1:7-9: Error: syntax error, unexpected newline\ntable inet\n          ^\n";
         assert_eq!(one_line(words), "/dev/stdin:1:7-9: Error: syntax error, unexpected newline: table inet");
         assert_eq!(one_line("\n\n"), "");
+    }
+
+    /// The real nft where there is one and we may ask it; it only checks, nothing is loaded.
+    #[test]
+    fn real_nft_is_understood() {
+        let unasked = |result: &Result<(), NftError>| matches!(result, Err(NftError::Missing | NftError::Permission));
+        let good = check("add table inet glasshive_check\ndelete table inet glasshive_check\n");
+        assert!(good.is_ok() || unasked(&good), "{good:?}");
+        let bad = check("table inet glasshive_check { nonsense }\n");
+        assert!(
+            unasked(&bad) || matches!(&bad, Err(NftError::Refused(words)) if words.contains("nonsense") && !words.contains('\n')),
+            "{bad:?}"
+        );
     }
 
     #[test]

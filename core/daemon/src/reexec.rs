@@ -42,6 +42,11 @@ impl Helper {
         Ok(Self { child, stream: ours })
     }
 
+    /// The child and our end.
+    pub(crate) fn into_parts(self) -> (Child, UnixStream) {
+        (self.child, self.stream)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -3,6 +3,7 @@
 //! No test harness: its threads would make the lockdown refuse. Each scenario is this program again.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use glasshive_daemon::keeper::{self, Backoff, Kept};
 use glasshive_daemon::lockdown::{Calls, Files, Lockdown, LockdownError, Report, report};
 use glasshive_daemon::net::{TcpOptions, UdpOptions, bind_udp, client_isn, listen_tcp};
 use glasshive_daemon::reexec::{self, Helper};
@@ -15,6 +16,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 const EPERM: &str = "os 1";
 const EACCES: &str = "os 13";
@@ -27,6 +29,8 @@ fn main() {
         Some("helper") => helper_child(),
         Some("parent") => parent_child(),
         Some("idle") => idle_child(),
+        Some("keeper") => keeper::keep(&["worker"], QUICK).unwrap(),
+        Some("worker") => worker_child(),
         _ => scenarios(&arguments),
     }
 }
@@ -37,12 +41,13 @@ fn scenarios(arguments: &[String]) {
         return;
     }
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
-    let all: [(&str, fn()); 5] = [
+    let all: [(&str, fn()); 6] = [
         ("decoys_process_is_walled_in", decoys),
         ("connecting_process_keeps_connections", connecting),
         ("threads_are_refused", threads),
         ("helper_talks_over_its_socketpair", helper),
         ("helper_dies_with_its_parent", orphan),
+        ("worker_comes_back_after_the_lockdown", kept),
     ];
     for (name, scenario) in all.iter().filter(|(name, _)| name.contains(&filter)) {
         scenario();
@@ -172,7 +177,7 @@ fn decoys_child(dir: &Path, target: SocketAddr) {
         shutdown.spawn(async move { stopped.requested().await });
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).unwrap();
         shutdown.requested().await;
-        tell("runtime", format!("ok {:?}", shutdown.drain(std::time::Duration::from_secs(60)).await));
+        tell("runtime", format!("ok {:?}", shutdown.drain(Duration::from_secs(60)).await));
         let now = report();
         tell("report later", format!("{} {} {} {}", now.no_capabilities, now.no_new_privs, now.call_filter, now.threads > 1));
     });
@@ -267,6 +272,44 @@ fn idle_child() {
     println!("helper is idle");
     loop {
         std::thread::park();
+    }
+}
+
+// ---- a worker that comes back; last, for it locks this process down ----
+
+const QUICK: Backoff = Backoff { first: Duration::from_millis(1), most: Duration::from_millis(1), healthy: Duration::from_secs(60) };
+
+fn kept() {
+    let keeper = Kept::start(["keeper"]).unwrap();
+    Lockdown { user: None, files: None, calls: Calls::Decoys }.apply().unwrap();
+    assert!(Command::new("/bin/true").status().is_err(), "this process itself can start nothing");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let status = runtime.block_on(async {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let kept = Kept::adopt(keeper).unwrap();
+        let mut pids = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let mut worker = kept.worker().await.unwrap();
+            pids.insert(worker.read_u32().await.unwrap());
+            worker.write_all(b"abort").await.unwrap();
+            assert_eq!(worker.read(&mut [0]).await.unwrap_or(0), 0);
+        }
+        assert_eq!(pids.len(), 3, "each is a new process");
+        let mut last = kept.worker().await.unwrap();
+        last.read_u32().await.unwrap();
+        // A worker that ends when its stream does; then the keeper ends too.
+        drop(last);
+        kept.finish().unwrap()
+    });
+    assert!(status.success());
+}
+
+fn worker_child() {
+    let mut stream = reexec::inherited().unwrap();
+    stream.write_all(&std::process::id().to_be_bytes()).unwrap();
+    let mut order = [0; 5];
+    if stream.read_exact(&mut order).is_ok() && &order == b"abort" {
+        std::process::abort();
     }
 }
 

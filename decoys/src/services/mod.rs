@@ -5,6 +5,7 @@
 
 mod dns;
 mod generic_tcp;
+mod http;
 
 use crate::conn::Conn;
 use crate::persona::Decoy;
@@ -93,7 +94,7 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE];
+pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE, &http::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {

@@ -18,7 +18,8 @@ use toml::{Table, Value};
 pub const PREFIX: &str = "GLASSHIVE_";
 
 /// Variables that are not configuration keys: read by telemetry, the flags and the test suites.
-const RESERVED: &[&str] = &["LOG", "LOG_FORMAT", "CONFIG", "CORPUS", "FUZZ", "SEEDS", "PARENT", "HELPER"];
+const RESERVED: &[&str] =
+    &["LOG", "LOG_FORMAT", "CONFIG", "PARENT", "CORPUS", "FUZZ", "SEED", "SEEDS", "CONNECTIONS", "KILLS", "JOURNAL_CHILD"];
 
 /// Largest configuration file read.
 const MAX_FILE: u64 = 4 << 20;

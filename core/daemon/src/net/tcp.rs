@@ -213,6 +213,17 @@ mod tests {
     }
 
     #[test]
+    fn transparent_takes_any_address_or_says_what_it_needs() {
+        for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let any = TcpOptions { transparent: true, ..TcpOptions::default() };
+            match listen_tcp(address.parse().unwrap(), &any) {
+                Ok(listener) => assert_eq!(listener.local_addr().unwrap().ip(), address.parse::<SocketAddr>().unwrap().ip()),
+                Err(error) => assert!(error.to_string().contains("transparent sockets need CAP_NET_ADMIN"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
     fn reserved_port_opens_and_closes() {
         let bound = bind_tcp("127.0.0.1:0".parse().unwrap(), &TcpOptions::default()).unwrap();
         for _ in 0..3 {

@@ -153,3 +153,7 @@ fn check_header(record: &[u8], log: LogId, seq: u64) -> Result<Option<i64>, &'st
     }
     Ok(Some(view.header.wall_ns))
 }
+
+#[cfg(test)]
+#[path = "append_tests.rs"]
+mod tests;

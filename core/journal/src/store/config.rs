@@ -151,6 +151,10 @@ pub struct OpenReport {
     pub quarantined: Vec<String>,
     /// Whether the last stop was unclean.
     pub unclean: bool,
+    /// Logs that came back shorter than what was acknowledged: (log, acknowledged, recovered). An
+    /// alarm: their nodes may no longer have the records between. The state before recovery is kept
+    /// as a quarantined segment.
+    pub lost: Vec<(LogId, u64, u64)>,
     /// Records folded into the summary because it was behind the log.
     pub reindexed: u64,
 }

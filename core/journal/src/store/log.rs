@@ -92,15 +92,20 @@ impl Log {
     pub(crate) fn open(dir: PathBuf, cache_bytes: u64, report: &mut OpenReport) -> Result<LogOpened, StoreError> {
         std::fs::create_dir_all(&dir).map_err(StoreError::io(&dir))?;
         let log = Self { pool: Pool::new(dir.clone(), cache_bytes, 8), index: RwLock::default() };
+        let acknowledged = log.acknowledged();
+        let mut copies = Vec::new();
         for name in names(&dir)? {
             let Ok(number) = name.parse::<u64>() else { continue };
             if !segment::is_clean(&log.pool.path(&name)) {
                 report.unclean = true;
-                if let Err(why) = log.recover(&name, cache_bytes) {
-                    let kept = segment::quarantine(&log.pool.path(&name), &dir).map_err(StoreError::database(&name))?;
-                    log.forget_before(i64::MAX)?;
-                    report.quarantined.push(format!("log segment {name}: {why}; kept as {}", kept.display()));
-                    continue;
+                match log.recover(&name, cache_bytes, &acknowledged) {
+                    Ok(copy) => copies.extend(copy),
+                    Err(why) => {
+                        let kept = segment::quarantine(&log.pool.path(&name), &dir).map_err(StoreError::database(&name))?;
+                        log.forget_before(i64::MAX)?;
+                        report.quarantined.push(format!("log segment {name}: {why}; kept as {}", kept.display()));
+                        continue;
+                    }
                 }
             }
             let index = match log.read_side_file(number) {
@@ -119,6 +124,19 @@ impl Log {
                 high = read_high(&segment)?;
                 tampered = read_tampered(&segment)?;
                 break;
+            }
+        }
+        for (id, acknowledged) in acknowledged {
+            let recovered = high.get(&id).map_or(0, |row: &HighWater| row.seq);
+            if recovered < acknowledged {
+                report.lost.push((id, acknowledged, recovered));
+            }
+        }
+        for copy in copies {
+            if report.lost.is_empty() {
+                segment::remove(&copy).map_err(StoreError::database(copy.display().to_string()))?;
+            } else {
+                report.quarantined.push(format!("records are lost; the state before recovery is kept as {}", copy.display()));
             }
         }
         Ok(LogOpened { log, high, tampered })
@@ -240,12 +258,37 @@ impl Log {
         Ok(gaps)
     }
 
+    /// Writes down what was acknowledged, so that a start can tell a loss from a short log.
+    pub(crate) fn acknowledge(&self, high: &BTreeMap<LogId, HighWater>) -> Result<(), StoreError> {
+        let path = self.pool.path("ACKNOWLEDGED");
+        let seqs: BTreeMap<LogId, u64> = high.iter().map(|(log, row)| (*log, row.seq)).collect();
+        let text = serde_json::to_vec(&seqs).map_err(StoreError::database(path.display().to_string()))?;
+        disk::write_atomic(&path, &text).map_err(StoreError::io(path))
+    }
+
+    fn acknowledged(&self) -> BTreeMap<LogId, u64> {
+        let bytes = disk::read_small(&self.pool.path("ACKNOWLEDGED"), MAX_INDEX).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
     /// Opens a segment that was not closed, compares its newest records with its rows, closes it.
-    fn recover(&self, name: &str, cache_bytes: u64) -> Result<(), StoreError> {
+    /// Returns the state before recovery when less came back than was acknowledged.
+    fn recover(&self, name: &str, cache_bytes: u64, acknowledged: &BTreeMap<LogId, u64>) -> Result<Option<PathBuf>, StoreError> {
         let opened = Segment::open(&self.pool.path(name), cache_bytes).map_err(StoreError::database(name))?;
         verify(&opened.segment)?;
+        let rows = read_high(&opened.segment)?;
+        let short = acknowledged.iter().any(|(log, seq)| rows.get(log).is_none_or(|row| row.seq < *seq));
+        let mut kept = None;
+        if let Some(copy) = opened.copy.as_ref().filter(|_| short) {
+            // Older segments are short too; whether anything is lost is known when all are read.
+            let target = self.pool.path(&format!("quarantine-{name}-recovered"));
+            segment::remove(&target).map_err(StoreError::database(name))?;
+            std::fs::rename(copy, &target).map_err(StoreError::io(copy))?;
+            kept = Some(target);
+        }
         let segment = opened.accept().map_err(StoreError::database(name))?;
-        segment.close().map_err(StoreError::database(name))
+        segment.close().map_err(StoreError::database(name))?;
+        Ok(kept)
     }
 
     fn side_file(&self, number: u64) -> PathBuf {

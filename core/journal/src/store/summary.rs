@@ -39,9 +39,17 @@ impl Summary {
             let Some(day) = Day::parse(&name) else { continue };
             if !segment::is_clean(&summary.pool.path(&name)) {
                 report.unclean = true;
-                if let Err(why) = summary.recover(&name, cache_bytes) {
-                    let kept = segment::quarantine(&summary.pool.path(&name), &dir).map_err(StoreError::database(&name))?;
-                    report.quarantined.push(format!("summary of {name}: {why}; kept as {}, made again from the log", kept.display()));
+                let written = match summary.recover(&name, cache_bytes) {
+                    Ok(written) => written,
+                    Err(why) => {
+                        let kept = segment::quarantine(&summary.pool.path(&name), &dir).map_err(StoreError::database(&name))?;
+                        report.quarantined.push(format!("summary of {name}: {why}; kept as {}, made again from the log", kept.display()));
+                        continue;
+                    }
+                };
+                if !written {
+                    // Made and never committed; or emptied by a recovery, and then `POSITION` misses it.
+                    segment::remove(&summary.pool.path(&name)).map_err(StoreError::database(&name))?;
                     continue;
                 }
             }
@@ -131,10 +139,14 @@ impl Summary {
         Ok(gone)
     }
 
-    fn recover(&self, name: &str, cache_bytes: u64) -> Result<(), StoreError> {
+    /// Opens a day that was not closed, and closes it; says whether anything was ever committed to it.
+    fn recover(&self, name: &str, cache_bytes: u64) -> Result<bool, StoreError> {
         let opened = Segment::open(&self.pool.path(name), cache_bytes).map_err(StoreError::database(name))?;
+        let (low, high) = keys::span(&[keys::POSITION], 16);
+        let first = opened.segment.range(&low[..]..=&high[..]).next().transpose().map_err(StoreError::database(name))?;
         let segment = opened.accept().map_err(StoreError::database(name))?;
-        segment.close().map_err(StoreError::database(name))
+        segment.close().map_err(StoreError::database(name))?;
+        Ok(first.is_some())
     }
 
     fn filter_file(&self, day: Day) -> PathBuf {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 /// Bytes of one group commit, about.
@@ -22,6 +22,8 @@ const GROUP_BYTES: usize = 2 << 20;
 const MAX_LOGS: usize = 1_000;
 /// Declared gaps a high-water row keeps (the rest is in the segments' gap rows).
 const MAX_GAPS: usize = 64;
+/// Time between two notes of what was acknowledged.
+const ACKNOWLEDGE_TIME: Duration = Duration::from_secs(5);
 /// Contradicting records kept per process.
 const MAX_TAMPERED: usize = 256;
 
@@ -56,6 +58,7 @@ pub(crate) struct Writer {
     pub(crate) published: Arc<Published>,
     pub(crate) follower: SyncSender<Told>,
     active: Option<Active>,
+    acknowledged: Instant,
 }
 
 struct Active {
@@ -79,7 +82,7 @@ struct Group {
 impl Writer {
     /// A writer that will go on in a new segment.
     pub(crate) fn new(config: StoreConfig, log: Arc<Log>, published: Arc<Published>, follower: SyncSender<Told>) -> Self {
-        Self { config, log, published, follower, active: None }
+        Self { config, log, published, follower, active: None, acknowledged: Instant::now() }
     }
 
     /// Runs until told to stop.
@@ -111,9 +114,8 @@ impl Writer {
                 break;
             }
         }
-        if clean && let Some(active) = self.active.take() {
-            let number = active.number;
-            drop(active);
+        if clean && let Some(Active { number, .. }) = self.active.take() {
+            self.acknowledge();
             if let Err(e) = self.log.seal(number) {
                 tracing::warn!(error = %e, "segment index not written; the next start makes it");
             }
@@ -261,6 +263,9 @@ impl Writer {
         });
         // Waits when the follower is behind: memory stays bounded, and nodes keep what we do not take.
         let _ = self.follower.send(Told::Items(items));
+        if self.acknowledged.elapsed() >= ACKNOWLEDGE_TIME {
+            self.acknowledge();
+        }
         if let Some(active) = &mut self.active {
             active.bytes = active.bytes.saturating_add(bytes);
             if active.bytes >= self.config.segment_limit() || active.since.elapsed() >= self.config.segment_age {
@@ -270,6 +275,14 @@ impl Writer {
                     tracing::warn!(error = %e, "segment index not written; the next start makes it");
                 }
             }
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        self.acknowledged = Instant::now();
+        let high = self.published.high.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Err(e) = self.log.acknowledge(&high) {
+            tracing::warn!(error = %e, "acknowledged positions not written");
         }
     }
 

@@ -96,9 +96,9 @@ impl Node {
         let login =
             json!({"user": user, "method": "password", "secret_kind": "plain", "secret_pivot": format!("p-{user}"), "secret_sealed": "s"});
         self.event(Kind::SessionOpen, wall_ns, Some(visit), json!({"persona": "debian"}))
-            .event(Kind::Login, wall_ns + 1, Some(visit), login)
-            .event(Kind::Command, wall_ns + 2, Some(visit), json!({"input": "id"}))
-            .event(Kind::SessionClose, wall_ns + 3, Some(visit), json!({"reason": "client", "bytes_in": 5, "bytes_out": 7}))
+            .event(Kind::Login, wall_ns.saturating_add(1), Some(visit), login)
+            .event(Kind::Command, wall_ns.saturating_add(2), Some(visit), json!({"input": "id"}))
+            .event(Kind::SessionClose, wall_ns.saturating_add(3), Some(visit), json!({"reason": "client", "bytes_in": 5, "bytes_out": 7}))
     }
 
     /// What happened since the last batch.
