@@ -163,7 +163,7 @@ impl World {
         let mut serve = self.inside("ctl", &binary("glasshive")?);
         serve.arg("--config").arg(self.dir.join("controller/controller.toml")).arg("serve");
         let mut daemon = Daemon::start("the controller", serve, &self.dir.join("controller/log.txt"))?;
-        daemon.wait_for("ready", LIMIT)?;
+        daemon.wait_for("controller serves", LIMIT)?;
         self.controller = Some(daemon);
         Ok(())
     }
