@@ -11,11 +11,26 @@
 //! exec channel the command goes to [`Shell::run`] at once and later bytes to [`Shell::input`].
 
 mod api;
+mod binary;
+mod builtins;
+mod commands;
+mod facts;
+mod fs;
 pub mod limits;
+mod machine;
+mod proc;
+mod profile_debian12;
+mod prompt;
+mod regex;
+mod shell;
 mod terminal;
+mod time;
 
 pub use api::{
-    Account, Client, Download, Executed, Extra, How, Input, Login, Machine, MachineSpec, OsProfile, OverlayStats, Ran, Shell, Tty, Waiting,
-    WrittenFile,
+    Account, Client, Download, Executed, Extra, How, Input, Login, MachineSpec, OsProfile, OverlayStats, Ran, Tty, Via, Waiting, WrittenFile,
 };
+pub use machine::{Machine, MachineError, Shell};
 pub use terminal::{Action, Completion, Mode, Terminal};
+
+#[cfg(test)]
+mod tests;
