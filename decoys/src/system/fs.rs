@@ -25,8 +25,6 @@ pub(super) enum Errno {
     NotDir,
     NotEmpty,
     NotPermitted,
-    ReadOnly,
-    TextBusy,
     NoDevice,
 }
 
@@ -45,8 +43,6 @@ impl Errno {
             Self::NotDir => "Not a directory",
             Self::NotEmpty => "Directory not empty",
             Self::NotPermitted => "Operation not permitted",
-            Self::ReadOnly => "Read-only file system",
-            Self::TextBusy => "Text file busy",
             Self::NoDevice => "No such device or address",
         }
     }

@@ -30,7 +30,6 @@ pub struct Machine {
     pub(super) spec: MachineSpec,
     pub(super) facts: Facts,
     pub(super) base: Base,
-    accounts: Vec<Account>,
     sources: Mutex<Sources>,
 }
 
@@ -55,7 +54,6 @@ struct SourceState {
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub user: String,
-    pub home: String,
     pub who: Who,
     pub client: Client,
     pub via: Via,
@@ -105,7 +103,7 @@ impl Machine {
             accounts.insert(0, Account { name: "root".into(), uid: 0, gid: 0, home: "/root".into(), shell: "/bin/bash".into(), gecos: "root".into() });
         }
         let base = profile_debian12::files(&spec, &facts, &accounts);
-        Ok(Arc::new(Self { spec, facts, base, accounts, sources: Mutex::default() }))
+        Ok(Arc::new(Self { spec, facts, base, sources: Mutex::default() }))
     }
 
     /// The kernel's identity, as a banner or another service of the same decoy may need it: `uname -srvm`.
@@ -173,7 +171,6 @@ impl Machine {
         environ.push(0);
         let mut session = Session {
             user: login.user.clone(),
-            home,
             who,
             client: login.client,
             via: login.via,
@@ -582,7 +579,7 @@ impl Shell {
         if ran.waiting.is_none() {
             self.state.last = status;
         }
-        self.session.forks = self.session.forks.wrapping_add(exec.forks) % 100_000;
+        let forks = exec.forks;
         ran.exit = status & 0xff;
         ran.took = Duration::from_nanos(exec.took_ns.unsigned_abs());
         ran.files_written = written(&mut exec);
@@ -591,6 +588,7 @@ impl Shell {
         ran.stdout = std::mem::take(&mut exec.out);
         ran.stderr = std::mem::take(&mut exec.err);
         drop(exec);
+        self.session.forks = self.session.forks.wrapping_add(forks) % 100_000;
         if ran.waiting.is_some()
             && let Some(snapshot) = snapshot
         {

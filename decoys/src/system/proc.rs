@@ -339,3 +339,10 @@ fn meminfo(f: &Facts, now: i64) -> String {
     t.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\nHugepagesize:       2048 kB\nHugetlb:               0 kB\n");
     t
 }
+
+impl ProcView {
+    /// The modification time `ls -l` shows for what the kernel makes up.
+    pub(super) fn mtime(path: &[u8], now: i64, boot: i64) -> i64 {
+        if path.starts_with(b"/sys") { boot } else { now }
+    }
+}

@@ -461,7 +461,7 @@ pub(super) fn read(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let from = cx.io.get(fd);
     let mut line = Vec::new();
-    let mut ended = false;
+    let mut ended;
     match count {
         Some(n) => {
             line = cx.x.read_bytes(from, n.min(65_536));

@@ -33,7 +33,8 @@ use super::{
     },
 };
 
-pub(super) use shells::{test_files, test_unary};
+pub(super) use processes::kill as kill_builtin;
+pub(super) use shells::{echo as builtin_echo, printf as builtin_printf, test as builtin_test, test_files, test_unary};
 
 /// What a command works with.
 pub(super) struct Cx<'a, 'm> {
@@ -67,8 +68,6 @@ commands! {
     "apt-get" => packages::apt,
     "arch" => status::arch,
     "awk" => awk::awk,
-    "b2sum" => hash::unsupported,
-    "base32" => hash::unsupported,
     "base64" => hash::base64,
     "basename" => links::basename,
     "bash" => shells::bash,

@@ -445,6 +445,13 @@ impl<'m> Exec<'m> {
         self.drain(pipe)
     }
 
+    /// The output of a text run by `sh -c`.
+    pub(in crate::system) fn capture_script(&mut self, st: &State, io: Io, text: &[u8]) -> Vec<u8> {
+        let pipe = self.pipe();
+        self.script(st, io.with(1, Fd::Pipe(pipe)), text, &[b"sh".to_vec()], true);
+        self.drain(pipe)
+    }
+
     /// Command substitution.
     pub(super) fn substitute(&mut self, st: &mut State, io: Io, node: &Node) -> Vec<u8> {
         // `$(< file)` reads the file.
@@ -466,6 +473,10 @@ impl<'m> Exec<'m> {
     }
 
     /// A copy of the shell's state for a subshell.
+    pub(in crate::system) fn subshell_state(&mut self, st: &State) -> State {
+        self.subshell(st)
+    }
+
     pub(super) fn subshell(&mut self, st: &State) -> State {
         self.spend(2 + st.bytes as u64 / 512);
         self.forks = self.forks.wrapping_add(1);

@@ -264,7 +264,7 @@ impl Exec<'_> {
 
     fn c_for(&mut self, st: &mut State, io: Io, [init, cond, step]: [&Word; 3], body: &Node) -> i32 {
         let mut status = 0;
-        let mut eval = |x: &mut Self, st: &mut State, word: &Word, empty: i64| {
+        let eval = |x: &mut Self, st: &mut State, word: &Word, empty: i64| {
             if word.is_empty() {
                 return Some(empty);
             }

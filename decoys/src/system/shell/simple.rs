@@ -26,6 +26,16 @@ pub(super) fn negatable(node: &Node) -> bool {
     }
 }
 
+/// The command at the end of a node, where more words would go.
+fn last_command(node: &mut Node) -> Option<&mut Node> {
+    match node {
+        Node::List(nodes) => last_command(nodes.last_mut()?),
+        Node::And(_, right) | Node::Or(_, right) => last_command(right),
+        Node::Pipeline { stages, .. } => last_command(&mut stages.last_mut()?.0),
+        other => Some(other),
+    }
+}
+
 /// What a command name stands for.
 pub(in crate::system) enum Target {
     Function,
@@ -99,7 +109,10 @@ impl Exec<'_> {
                 }
             }
             Target::Program(path) => self.program(st, io, &path, &args),
-            Target::Missing => self.missing(st, io, &name),
+            Target::Missing => {
+                commands::missed(self, &args);
+                self.missing(st, io, &name)
+            }
         };
         if name != b"exec" {
             for (name, var) in saved.into_iter().rev() {
@@ -146,22 +159,7 @@ impl Exec<'_> {
             return 2;
         };
         // The rest of the line goes to the alias's last command.
-        let mut last = &mut node;
-        loop {
-            match last {
-                Node::List(nodes) if !nodes.is_empty() => match nodes.last_mut() {
-                    Some(n) => last = n,
-                    None => return 0,
-                },
-                Node::And(_, right) | Node::Or(_, right) => last = right,
-                Node::Pipeline { stages, .. } => match stages.last_mut() {
-                    Some((n, _)) => last = n,
-                    None => return 0,
-                },
-                _ => break,
-            }
-        }
-        if let Node::Simple { assigns: a, words: w, redirs: r, .. } = last {
+        if let Some(Node::Simple { assigns: a, words: w, redirs: r, .. }) = last_command(&mut node) {
             a.splice(0..0, assigns.iter().cloned());
             w.extend(words.iter().skip(1).cloned());
             r.extend(redirs.iter().cloned());
