@@ -12,5 +12,6 @@ pub mod persona;
 pub mod recorder;
 pub mod services;
 pub mod session;
+pub mod system;
 pub mod targets;
 pub mod testkit;

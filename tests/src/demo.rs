@@ -101,7 +101,7 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
     ids.sort_unstable();
     ids.dedup();
     ensure!(ids.len() == sessions.len(), "a session is listed twice");
-    std::fs::write(dir.join("sessions.json"), world.cli(&["sessions", "--json", "--limit", "1000"])?)?;
+    std::fs::write(dir.join("sessions.json"), world.cli(&["sessions", "--json", "--children", "--limit", "1000"])?)?;
 
     let interactive = sessions
         .iter()
@@ -153,7 +153,7 @@ fn summary(world: &World, opened: usize, sessions: &[serde_json::Value], root: b
     let _ = writeln!(text, "sessions      {} in all (with FTP data connections and UDP)", sessions.len());
     let _ = writeln!(text, "upload        byte-equal to the original: upload.bin");
     let _ = writeln!(text, "files         sessions.json session.txt session.cast export-*/\n");
-    text.push_str(&world.cli(&["sessions"])?);
+    text.push_str(&world.cli(&["sessions", "--children"])?);
     text.push('\n');
     text.push_str(&world.cli(&["credentials"])?);
     Ok(text)

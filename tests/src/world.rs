@@ -3,7 +3,7 @@
 
 use crate::lab::Lab;
 use crate::process::{Daemon, binary, command, run, run_ok, until};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -133,9 +133,10 @@ impl World {
             };
             let addresses = if plan.root { format!("\"{decoy}\", \"fd00:66:{number}::10\"") } else { format!("\"{decoy}\"") };
             let config = format!(
-                "state_dir = {:?}\nnode = {name:?}\nnet = {net:?}\npersonas = {:?}\n{}\n[[decoy]]\nname = \"web-{number}\"\npersona = \"web\"\naddresses = [{addresses}]\n{link}",
+                "state_dir = {:?}\nnode = {name:?}\nnet = {net:?}\npersonas = {:?}\nentry = {:?}\n{}\n[[decoy]]\nname = \"web-{number}\"\npersona = \"web\"\naddresses = [{addresses}]\n{link}",
                 node_dir.join("state"),
                 node_dir.join("personas"),
+                if plan.root { "tproxy" } else { "plain" },
                 plan.extra,
             );
             std::fs::write(node_dir.join("decoys.toml"), config)?;
@@ -239,24 +240,59 @@ impl World {
         Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
     }
 
-    /// All sessions the controller knows, as JSON.
+    /// All sessions the controller knows, with those opened inside others, as JSON.
     pub fn sessions(&self) -> crate::Result<Vec<serde_json::Value>> {
         let mut all = Vec::new();
-        for line in self.cli(&["sessions", "--json", "--limit", "100000"])?.lines() {
-            all.push(serde_json::from_str(line)?);
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut words = vec!["sessions", "--json", "--children", "--limit", "5000"];
+            if let Some(cursor) = &cursor {
+                words.extend(["--cursor", cursor]);
+            }
+            let (code, out, said) = self.cli_result(&words)?;
+            ensure!(code == 0, "glasshive sessions: {said}");
+            for line in out.lines() {
+                all.push(serde_json::from_str(line)?);
+            }
+            // The end of a page says how to go on.
+            cursor = said.split_once("--cursor ").map(|(_, rest)| rest.trim().to_owned());
+            if cursor.is_none() {
+                return Ok(all);
+            }
         }
-        Ok(all)
     }
 
-    /// Waits until the controller shows `count` closed TCP sessions without parent, and no fewer.
+    /// `session.close` records of all nodes at the controller.
+    fn closes(&self) -> crate::Result<u64> {
+        let mut sum = 0;
+        for line in self.cli(&["nodes", "--json"])?.lines() {
+            let node: serde_json::Value = serde_json::from_str(line)?;
+            sum += node["events"]["session.close"].as_u64().unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    /// Waits until the controller shows at least `count` closed TCP sessions without parent.
     pub fn wait_sessions(&self, count: usize, limit: Duration) -> crate::Result<Vec<serde_json::Value>> {
-        let mut last = 0;
+        let mut last = String::from("no answer");
         until("sessions at the controller", limit, || {
+            match self.closes() {
+                Ok(closes) if closes >= count as u64 => {}
+                Ok(closes) => {
+                    last = format!("{closes} sessions are closed");
+                    return None;
+                }
+                Err(error) => {
+                    last = format!("{error:#}");
+                    return None;
+                }
+            }
             let sessions = self.sessions().ok()?;
-            last = sessions.iter().filter(|s| is_root_tcp(s) && !s["close"].is_null()).count();
-            (last >= count).then_some(sessions)
+            let closed = sessions.iter().filter(|s| is_root_tcp(s) && !s["close"].is_null()).count();
+            last = format!("{closed} of {count} closed TCP sessions arrived");
+            (closed >= count).then_some(sessions)
         })
-        .with_context(|| format!("{last} of {count} closed TCP sessions arrived"))
+        .with_context(|| last)
     }
 
     /// A program run by the visitor of net `index`.

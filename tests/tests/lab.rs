@@ -152,9 +152,9 @@ fn controller_away() {
     }
     // In order: nothing is missing in the log, so nothing arrived out of turn (the store refuses gaps).
     let nodes = world.cli(&["nodes", "--json"]).unwrap();
-    let node: serde_json::Value = serde_json::from_str(nodes.lines().find(|l| l.contains("\"node1\"")).unwrap()).unwrap();
-    assert_eq!(node["gaps"], 0, "{node}");
-    assert_eq!(node["lost"], 0, "{node}");
+    let node: serde_json::Value = serde_json::from_str(nodes.lines().find(|l| l.contains("\"node\":\"node1\"")).unwrap()).unwrap();
+    assert_eq!(node["gap_count"], 0, "{node}");
+    assert_eq!(node["loss_count"], 0, "{node}");
 }
 
 /// kill -9 of the node while a visitor is inside: the visit is closed at the next start, with a gap.
