@@ -14,3 +14,4 @@ pub mod services;
 pub mod session;
 pub mod targets;
 pub mod testkit;
+pub mod tls;

@@ -74,6 +74,15 @@ impl Service for Http {
     }
 }
 
+/// What the bytes came in on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Plain,
+    Tls,
+    /// Clear bytes on the TLS port.
+    PlainOnTls,
+}
+
 /// One web server with its site.
 pub(super) struct Server {
     site: Site,
@@ -92,13 +101,22 @@ impl Server {
 
     /// Answers requests until the connection ends; `tls` when the bytes came out of TLS.
     pub(super) async fn serve(&self, conn: Conn, session: Session, tls: bool) -> Outcome {
-        match self.requests(conn, &session, tls).await {
+        match self.exchange(conn, &session, if tls { Port::Tls } else { Port::Plain }).await {
             Ok(outcome) => outcome,
             Err(error) => error.into(),
         }
     }
 
-    async fn requests(&self, mut conn: Conn, session: &Session, tls: bool) -> io::Result<Outcome> {
+    /// Refuses what came in clear to the TLS port, as nginx does: once the head is read.
+    pub(super) async fn serve_plain(&self, conn: Conn, session: Session) -> Outcome {
+        match self.exchange(conn, &session, Port::PlainOnTls).await {
+            Ok(outcome) => outcome,
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn exchange(&self, mut conn: Conn, session: &Session, port: Port) -> io::Result<Outcome> {
+        let tls = port == Port::Tls;
         let rules = Rules::nginx();
         let mut buf = BytesMut::new();
         let mut offset = 0u64;
@@ -126,7 +144,8 @@ impl Server {
             };
             buf.advance(used);
             offset += used as u64;
-            let mut answer = nginx::judge(&head);
+            let plain = port == Port::PlainOnTls;
+            let mut answer = nginx::judge(&head).or_else(|| plain.then(Answer::plain_on_tls));
             let body = if answer.is_none() { self.body(&mut conn, session, &head, &mut buf, &mut answer).await? } else { Vec::new() };
             offset += body.len() as u64;
             let answer = answer.unwrap_or_else(|| nginx::answer(&self.site, &head));
