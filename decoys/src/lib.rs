@@ -15,3 +15,4 @@ pub mod session;
 pub mod system;
 pub mod targets;
 pub mod testkit;
+pub mod tls;

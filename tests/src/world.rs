@@ -3,7 +3,7 @@
 
 use crate::lab::Lab;
 use crate::process::{Daemon, binary, command, run, run_ok, until};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -163,8 +163,8 @@ impl World {
     pub fn start_controller(&mut self) -> crate::Result<()> {
         let mut serve = self.inside("ctl", &binary("glasshive")?);
         serve.arg("--config").arg(self.dir.join("controller/controller.toml")).arg("serve");
-        let mut daemon = Daemon::start("the controller", serve, &self.dir.join("controller/log.txt"))?;
-        daemon.wait_for("controller serves", LIMIT)?;
+        let log = self.dir.join("controller/log.txt");
+        let daemon = started("the controller", serve, &log, "controller serves")?;
         self.controller = Some(daemon);
         Ok(())
     }
@@ -175,18 +175,9 @@ impl World {
         let mut serve = self.inside(&node.host, &binary("glasshive-decoys")?);
         serve.arg("--config").arg(node.dir.join("decoys.toml")).arg("run");
         let log = node.dir.join("log.txt");
-        let before = std::fs::read_to_string(&log).map_or(0, |text| text.matches("listening").count());
-        let daemon = Daemon::start(&node.name, serve, &log)?;
+        let daemon = started(&node.name, serve, &log, "listening")?;
         let node = self.nodes.get_mut(index).context("no such node")?;
         node.daemon = Some(daemon);
-        until("the node's listeners", LIMIT, || {
-            let daemon = node.daemon.as_mut()?;
-            (daemon.output().matches("listening").count() > before || !daemon.alive()).then_some(())
-        })?;
-        let daemon = node.daemon.as_mut().context("no daemon")?;
-        if !daemon.alive() {
-            bail!("{} ended at start:\n{}", node.name, daemon.output());
-        }
         Ok(())
     }
 
@@ -308,6 +299,15 @@ impl World {
     pub fn port(&self, port: u16) -> u16 {
         if self.lab.is_some() { port } else { port + 20_000 }
     }
+}
+
+/// Starts a daemon and waits until it says `word` once more than its log already held.
+fn started(name: &str, command: Command, log: &Path, word: &str) -> crate::Result<Daemon> {
+    let before = std::fs::read_to_string(log).map_or(0, |text| text.matches(word).count());
+    let mut daemon = Daemon::start(name, command, log)?;
+    until(&format!("the start of {name}"), LIMIT, || (daemon.output().matches(word).count() > before || !daemon.alive()).then_some(()))?;
+    ensure!(daemon.output().matches(word).count() > before, "{name} ended at start:\n{}", daemon.output());
+    Ok(daemon)
 }
 
 /// A TCP session that was not opened inside another.

@@ -1,6 +1,8 @@
 //! HTTP as Debian's nginx serves a static site: same status lines, header order, error bodies and
 //! closes. Every request is recorded whole within bounds; a body is data, never interpreted.
 
+mod body;
+mod conditions;
 mod nginx;
 mod site;
 
@@ -15,6 +17,7 @@ use glasshive_event::WireText;
 use glasshive_event::detail::Request;
 use glasshive_proto::http::{self, HEAD_TOO_LONG, LINE_TOO_LONG, RequestHead, Rules, TOO_MANY_HEADERS, VERSION_UNKNOWN, Version};
 use glasshive_proto::reader::Parsed;
+use body::{Body, Progress};
 use nginx::Answer;
 use serde::Deserialize;
 use site::Site;
@@ -48,6 +51,13 @@ const SHOWN_HEADERS: usize = 6 * 1024;
 const LINGER: usize = 256 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
+/// nginx needs the line's end in its buffer of 8 KiB too.
+const RULES: Rules = Rules { line: 8_191, ..Rules::nginx() };
+/// What the parser calls a version of too many digits.
+const VERSION_SYNTAX: &str = "HTTP version syntax";
+/// Body bytes read and dropped, and how long nginx waits for more of them.
+const DROPPED: u64 = 64 << 20;
+
 /// Settings of `[service.http]` and `[service.https]`.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -74,6 +84,15 @@ impl Service for Http {
     }
 }
 
+/// What the bytes came in on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Plain,
+    Tls,
+    /// Clear bytes on the TLS port.
+    PlainOnTls,
+}
+
 /// One web server with its site.
 pub(super) struct Server {
     site: Site,
@@ -92,14 +111,23 @@ impl Server {
 
     /// Answers requests until the connection ends; `tls` when the bytes came out of TLS.
     pub(super) async fn serve(&self, conn: Conn, session: Session, tls: bool) -> Outcome {
-        match self.requests(conn, &session, tls).await {
+        match self.exchange(conn, &session, if tls { Port::Tls } else { Port::Plain }).await {
             Ok(outcome) => outcome,
             Err(error) => error.into(),
         }
     }
 
-    async fn requests(&self, mut conn: Conn, session: &Session, tls: bool) -> io::Result<Outcome> {
-        let rules = Rules::nginx();
+    /// Refuses what came in clear to the TLS port, as nginx does: once the head is read.
+    pub(super) async fn serve_plain(&self, conn: Conn, session: Session) -> Outcome {
+        match self.exchange(conn, &session, Port::PlainOnTls).await {
+            Ok(outcome) => outcome,
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn exchange(&self, mut conn: Conn, session: &Session, port: Port) -> io::Result<Outcome> {
+        let tls = port == Port::Tls;
+        let rules = RULES;
         let mut buf = BytesMut::new();
         let mut offset = 0u64;
         for count in 0..MAX_REQUESTS {
@@ -113,6 +141,8 @@ impl Server {
                         return self.refuse(conn, session, &buf, what).await;
                     }
                     Parsed::Incomplete { .. } => {
+                        // nginx reads a first KiB and then takes its large buffers.
+                        buf.reserve(if buf.is_empty() { 1024 } else { 8 * 1024 });
                         if conn.read_buf(&mut buf).await? == 0 {
                             // nginx says nothing to a head that was cut off.
                             if !buf.is_empty() {
@@ -126,17 +156,52 @@ impl Server {
             };
             buf.advance(used);
             offset += used as u64;
-            let mut answer = nginx::judge(&head);
-            let body = if answer.is_none() { self.body(&mut conn, session, &head, &mut buf, &mut answer).await? } else { Vec::new() };
-            offset += body.len() as u64;
-            let answer = answer.unwrap_or_else(|| nginx::answer(&self.site, &head));
-            self.record(session, &head, &body, &answer, tls).await;
-            let last = count + 1 == MAX_REQUESTS;
-            let keep = !last && answer.keep_alive(&head);
-            let bytes = answer.render(&head, &self.version, keep, session.now_ns(), &self.location(session, &head, tls));
-            conn.write_all(&bytes).await?;
-            if !keep {
+            let plain = port == Port::PlainOnTls;
+            let mut answer = nginx::judge(&head).or_else(|| plain.then(Answer::plain_on_tls));
+            let mut body = if answer.is_none() { Body::new(&head.headers) } else { Body::none() };
+            let had = buf.len();
+            let mut progress = Progress::Whole;
+            if answer.is_none() && body.left() > MAX_BODY {
+                answer = Some(Answer::error(413).closing());
+            }
+            // nginx answers before a body is whole, from what came with the head.
+            let refused = answer.is_some();
+            let mut answer = answer.unwrap_or_else(|| nginx::answer(&self.site, &head));
+            let mut bytes = Vec::new();
+            if answer.is_page() && expects(&head) {
+                bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            progress = body.take(&mut buf).max(progress);
+            if progress == Progress::Malformed {
+                session.malformed("http", "chunk", offset + (had - buf.len()) as u64, &buf).await;
+                answer = if answer.is_page() { Answer::error(400) } else { answer.closing() };
+            }
+            let keep = count + 1 < MAX_REQUESTS && answer.keep_alive(&head);
+            bytes.extend_from_slice(&answer.render(&head, &self.version, keep, session.now_ns(), &self.location(session, &head, tls)));
+            let sent = conn.write_all(&bytes).await;
+            if sent.is_ok() && !keep {
+                conn.shutdown().await?;
+            }
+            offset += (had - buf.len()) as u64;
+            if sent.is_ok() && progress == Progress::More {
+                progress = rest_of_body(&mut conn, session, &mut body, &mut buf, &mut offset).await;
+            }
+            session.count_cut(body.cut);
+            if body.content.len() > SHOWN_BODY {
+                let mut upload = session.upload(&head.request.target);
+                upload.write(&body.content).await;
+                upload.finish().await;
+            }
+            self.record(session, &head, &body.content, &answer, tls).await;
+            sent?;
+            // A 412 says that it keeps the connection and closes it all the same.
+            if !keep || answer.status == 412 || refused && progress != Progress::Whole {
                 return linger(conn).await;
+            }
+            match progress {
+                Progress::Whole => {}
+                Progress::Malformed => return Ok(Outcome::Server),
+                Progress::More => return Ok(Outcome::Client),
             }
         }
         Ok(Outcome::Server)
@@ -144,7 +209,10 @@ impl Server {
 
     /// Answers what is no request, as nginx does: by the kind of fault.
     async fn refuse(&self, mut conn: Conn, session: &Session, raw: &[u8], what: &str) -> io::Result<Outcome> {
+        let skipped = raw.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        let raw = raw.get(skipped..).unwrap_or_default();
         let answer = match what {
+            VERSION_SYNTAX if no_such_version(raw) => Answer::error(505),
             LINE_TOO_LONG => Answer::error(414),
             HEAD_TOO_LONG | TOO_MANY_HEADERS => Answer::too_large_header(),
             VERSION_UNKNOWN => Answer::error(505),
@@ -161,75 +229,14 @@ impl Server {
             fields,
         };
         session.request(&detail).await;
-        conn.write_all(&answer.render_bare(&self.version, session.now_ns())).await?;
+        let is_head = raw.starts_with(b"HEAD ");
+        // nginx pads for a browser it has already heard of.
+        let agent = raw.split(|b| *b == b'\n').skip(1).find_map(|line| {
+            let (name, value) = line.split_at_checked(11)?;
+            name.eq_ignore_ascii_case(b"user-agent:").then_some(value)
+        });
+        conn.write_all(&answer.render_bare(&self.version, session.now_ns(), is_head, agent)).await?;
         linger(conn).await
-    }
-
-    /// Reads the body a request declares; decides on `answer` when it cannot be read.
-    async fn body(
-        &self,
-        conn: &mut Conn,
-        session: &Session,
-        head: &RequestHead,
-        buf: &mut BytesMut,
-        answer: &mut Option<Answer>,
-    ) -> io::Result<Vec<u8>> {
-        let chunked = head.headers.get("Transfer-Encoding").is_some();
-        let length = head.headers.get("Content-Length").and_then(|v| std::str::from_utf8(v).ok()?.parse::<u64>().ok()).unwrap_or(0);
-        if !chunked && length == 0 {
-            return Ok(Vec::new());
-        }
-        if length > MAX_BODY {
-            *answer = Some(Answer::error(413).closing());
-            return Ok(Vec::new());
-        }
-        conn.set_idle(HEAD_TIMEOUT);
-        let mut body = Vec::new();
-        if chunked {
-            loop {
-                match nginx::chunk(buf) {
-                    nginx::Chunk::Data { head, data, whole } => {
-                        body.extend_from_slice(buf.get(head..head + data).unwrap_or_default());
-                        buf.advance(whole.min(buf.len()));
-                        if body.len() as u64 > MAX_BODY {
-                            *answer = Some(Answer::error(413).closing());
-                            break;
-                        }
-                    }
-                    nginx::Chunk::End(whole) => {
-                        buf.advance(whole.min(buf.len()));
-                        break;
-                    }
-                    nginx::Chunk::Malformed => {
-                        session.malformed("http", "chunk", body.len() as u64, buf).await;
-                        *answer = Some(Answer::error(400).closing());
-                        break;
-                    }
-                    nginx::Chunk::More => {
-                        if conn.read_buf(buf).await? == 0 {
-                            break;
-                        }
-                    }
-                }
-            }
-        } else {
-            let mut left = usize::try_from(length).unwrap_or(usize::MAX);
-            while left > 0 {
-                if buf.is_empty() && conn.read_buf(buf).await? == 0 {
-                    break;
-                }
-                let part = left.min(buf.len());
-                body.extend_from_slice(buf.get(..part).unwrap_or_default());
-                buf.advance(part);
-                left -= part;
-            }
-        }
-        if body.len() > SHOWN_BODY {
-            let mut upload = session.upload(&head.request.target);
-            upload.write(&body).await;
-            upload.finish().await;
-        }
-        Ok(body)
     }
 
     async fn record(&self, session: &Session, head: &RequestHead, body: &[u8], answer: &Answer, tls: bool) {
@@ -286,11 +293,44 @@ impl Server {
         let scheme = if tls { "https" } else { "http" };
         let usual = if tls { 443 } else { 80 };
         let port = if self.port == 0 { session.local().port() } else { self.port };
-        let host = head.headers.get("Host").map_or_else(
-            || session.local().ip().to_string(),
-            |host| String::from_utf8_lossy(host.split(|b| *b == b':').next().unwrap_or_default()).into_owned(),
-        );
+        let host = nginx::asked_host(head).unwrap_or_else(|| session.local().ip().to_string());
         if port == usual || port == 0 { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{port}") }
+    }
+}
+
+/// Whether the client waits for a word before it sends its body.
+fn expects(head: &RequestHead) -> bool {
+    matches!(head.request.version, Version::Http(_, minor) if minor >= 1)
+        && head.headers.get("Expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether a first line asks for HTTP 2 or later: nginx sees that before it sees what else is wrong.
+fn no_such_version(raw: &[u8]) -> bool {
+    let line = raw.split(|b| *b == b'\n').next().unwrap_or_default();
+    let Some(at) = line.windows(6).position(|part| part == b" HTTP/") else { return false };
+    let target_first = line.get(..at).is_some_and(|start| start.contains(&b' '));
+    let digits: Vec<u8> = line.iter().skip(at + 6).take_while(|b| b.is_ascii_digit()).copied().collect();
+    target_first && matches!(digits.as_slice(), [b'2'..=b'9', ..] | [b'1', _, ..])
+}
+
+/// Reads on until the body is whole; `More`: it never became whole.
+async fn rest_of_body(conn: &mut Conn, session: &Session, body: &mut Body, buf: &mut BytesMut, offset: &mut u64) -> Progress {
+    conn.set_idle(LINGER_TIME);
+    loop {
+        if body.cut > DROPPED || !matches!(conn.read_buf(buf).await, Ok(1..)) {
+            return Progress::More;
+        }
+        let had = buf.len();
+        let progress = body.take(buf);
+        *offset += (had - buf.len()) as u64;
+        match progress {
+            Progress::More => {}
+            Progress::Malformed => {
+                session.malformed("http", "chunk", *offset, buf).await;
+                return progress;
+            }
+            Progress::Whole => return progress,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod dns;
 mod generic_tcp;
 mod http;
+mod https;
 
 use crate::conn::Conn;
 use crate::persona::Decoy;
@@ -94,7 +95,7 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE, &http::SERVICE];
+pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {

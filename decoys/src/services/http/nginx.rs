@@ -1,7 +1,8 @@
 //! What nginx answers: which status, which headers in which order, which body. Facts taken from
 //! nginx 1.22.1 of Debian 12 run side by side; the tests run it again.
 
-use super::site::{Page, Site};
+use super::conditions::{Ranges, accepts_gzip, failed_precondition, not_modified, range_holds, ranges};
+use super::site::{Found, Page, Site};
 use glasshive_proto::http::{RequestHead, Version};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,6 +13,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     body: Body,
     close: bool,
+    /// Found before the browser's name was read, so not padded for it.
+    early: bool,
     extra: Vec<(&'static str, String)>,
 }
 
@@ -54,7 +57,7 @@ impl Answer {
     pub(super) fn error(status: u16) -> Self {
         // These leave the connection's state unknown, so nginx closes.
         let close = matches!(status, 400 | 413 | 414 | 501 | 505);
-        Self { status, body: Body::Special(None), close, extra: Vec::new() }
+        Self { status, body: Body::Special(None), close, early: false, extra: Vec::new() }
     }
 
     pub(super) fn too_large_header() -> Self {
@@ -69,33 +72,45 @@ impl Answer {
         Self { close: true, ..self }
     }
 
+    fn early(self) -> Self {
+        Self { early: true, ..self }
+    }
+
+    /// Whether nginx reads the body before it answers, instead of dropping it with a refusal.
+    pub(super) fn is_page(&self) -> bool {
+        !matches!(self.body, Body::Special(None | Some(_)) | Body::Redirect(_)) || matches!(self.status, 412 | 416)
+    }
+
     fn of(status: u16, body: Body) -> Self {
-        Self { status, body, close: false, extra: Vec::new() }
+        Self { status, body, close: false, early: false, extra: Vec::new() }
     }
 
     /// Whether the connection stays open after it.
     pub(super) fn keep_alive(&self, head: &RequestHead) -> bool {
-        let wish = head.headers.get("Connection").unwrap_or_default().to_ascii_lowercase();
-        let says = |word: &[u8]| wish.windows(word.len().max(1)).any(|part| part == word);
         let default = match head.request.version {
             Version::Missing => return false,
             Version::Http(_, minor) => minor >= 1,
         };
-        !self.close && !says(b"close") && (default || says(b"keep-alive"))
+        // Of several, the last counts; in one, the close.
+        let wish = head.headers.all("Connection").fold(None, |wish, value| {
+            let value = value.to_ascii_lowercase();
+            let says = |word: &[u8]| value.windows(word.len()).any(|part| part == word);
+            if says(b"close") { Some(false) } else if says(b"keep-alive") { Some(true) } else { wish }
+        });
+        !self.close && wish.unwrap_or(default)
     }
 
     /// The bytes for a request that was read.
     pub(super) fn render(&self, head: &RequestHead, version: &str, keep: bool, now_ns: i64, base: &str) -> Vec<u8> {
-        let gzip = head.headers.get("Accept-Encoding").is_some_and(|value| value.windows(4).any(|part| part == b"gzip"))
-            && matches!(head.request.version, Version::Http(_, minor) if minor >= 1);
-        let padded = head.headers.get("User-Agent").is_some_and(friendly_errors);
+        let gzip = accepts_gzip(head);
+        let padded = !self.early && head.headers.get("User-Agent").is_some_and(friendly_errors);
         let is_head = head.request.method == b"HEAD";
         self.bytes(version, keep, now_ns, base, is_head, head.request.version == Version::Missing, gzip, padded)
     }
 
     /// The bytes for what was no request.
-    pub(super) fn render_bare(&self, version: &str, now_ns: i64) -> Vec<u8> {
-        self.bytes(version, false, now_ns, "", false, false, false, false)
+    pub(super) fn render_bare(&self, version: &str, now_ns: i64, is_head: bool, agent: Option<&[u8]>) -> Vec<u8> {
+        self.bytes(version, false, now_ns, "", is_head, false, false, agent.is_some_and(friendly_errors))
     }
 
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
@@ -105,7 +120,11 @@ impl Answer {
         let mut location = None;
         let mut encoded = false;
         let content: Vec<u8> = match &self.body {
-            Body::Special(why) => special(self.status, *why, version, padded),
+            Body::Special(why) => {
+                let page = special(self.status, *why, version, padded);
+                encoded = gzip && matches!(self.status, 403 | 404);
+                if encoded { compress(&page) } else { page }
+            }
             Body::Redirect(path) => {
                 location = Some(format!("{base}{path}"));
                 special(self.status, None, version, padded)
@@ -148,7 +167,7 @@ impl Answer {
         if let Some(page) = page_headers {
             let _ = write!(out, "Last-Modified: {}\r\n", date(page.modified_ns));
         }
-        if encoded {
+        if encoded && !is_head {
             out.push_str("Transfer-Encoding: chunked\r\n");
         }
         if let Some(location) = location {
@@ -249,46 +268,137 @@ pub(super) fn judge(head: &RequestHead) -> Option<Answer> {
     if head.request.version == Version::Missing {
         return (head.request.method != b"GET").then(|| Answer::error(400));
     }
+    // A path that leaves the root or is wrongly escaped ends it before a header is read.
+    if path_of(&head.request.target).is_none() {
+        return Some(Answer::error(400).early());
+    }
     let headers = &head.headers;
-    let hosts = headers.all("Host").count();
+    let mut agent = false;
+    for (index, header) in headers.list.iter().enumerate() {
+        let again = || headers.list.iter().take(index).any(|other| other.name.eq_ignore_ascii_case(&header.name));
+        let wrong_host = header.is("Host") && normal_host(&header.value).is_none();
+        if wrong_host || (ONLY_ONCE.iter().any(|name| header.is(name)) && again()) {
+            let answer = Answer::error(400);
+            return Some(if agent { answer } else { answer.early() });
+        }
+        agent |= header.is("User-Agent");
+    }
     let modern = matches!(head.request.version, Version::Http(_, minor) if minor >= 1);
-    if hosts > 1 || (hosts == 0 && modern) || headers.get("Host").is_some_and(|host| !plausible_host(host)) {
+    if modern && headers.get("Host").is_none() {
         return Some(Answer::error(400));
     }
-    let lengths: Vec<_> = headers.all("Content-Length").collect();
-    let encodings: Vec<_> = headers.all("Transfer-Encoding").collect();
-    let bad_length = lengths.iter().any(|v| v.is_empty() || v.len() > 18 || !v.iter().all(u8::is_ascii_digit));
-    if lengths.len() > 1 || bad_length || encodings.len() > 1 || (!encodings.is_empty() && !lengths.is_empty()) {
+    if headers.get("Content-Length").is_some_and(|value| content_length(value).is_none()) {
         return Some(Answer::error(400));
     }
-    if let [encoding] = encodings.as_slice()
-        && !encoding.eq_ignore_ascii_case(b"chunked")
-    {
-        return Some(Answer::error(501).closing());
+    if let Some(encoding) = headers.get("Transfer-Encoding") {
+        if !modern {
+            return Some(Answer::error(400));
+        }
+        if !encoding.eq_ignore_ascii_case(b"chunked") {
+            return Some(Answer::error(501).closing());
+        }
+        if headers.get("Content-Length").is_some() {
+            return Some(Answer::error(400));
+        }
     }
-    match head.request.method.as_slice() {
-        b"TRACE" => return Some(Answer::error(405).closing()),
-        b"CONNECT" => return Some(Answer::error(400)),
-        _ => {}
-    }
-    // A path that leaves the root or is wrongly escaped is refused before the site is asked.
-    path_of(&head.request.target).is_none().then(|| Answer::error(400))
+    matches!(head.request.method.as_slice(), b"TRACE" | b"CONNECT").then(|| Answer::error(405).closing())
 }
 
-fn plausible_host(host: &[u8]) -> bool {
-    !host.is_empty() && host.iter().all(|b| b.is_ascii_graphic() && *b != b'/' && *b != b'\\')
+/// Headers nginx 1.22 takes once only.
+const ONLY_ONCE: [&str; 10] = [
+    "Host",
+    "Content-Length",
+    "Transfer-Encoding",
+    "If-Modified-Since",
+    "If-Unmodified-Since",
+    "If-Match",
+    "If-None-Match",
+    "If-Range",
+    "Expect",
+    "Authorization",
+];
+
+/// A length of digits that an `off_t` holds.
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse::<i64>().ok()?.try_into().ok()
+}
+
+/// Host without port and last dot, in lower case (`ngx_http_validate_host`); `None`: refused.
+fn normal_host(host: &[u8]) -> Option<String> {
+    let mut end = host.len();
+    let mut last_dot = None;
+    let literal = host.first() == Some(&b'[');
+    let mut rest = false;
+    for (at, byte) in host.iter().enumerate() {
+        match byte {
+            b'.' => {
+                if last_dot.is_some_and(|dot| dot + 1 == at) {
+                    return None;
+                }
+                last_dot = Some(at);
+            }
+            b':' if !rest && !literal => {
+                end = at;
+                rest = true;
+            }
+            b']' if !rest && literal => {
+                end = at + 1;
+                rest = true;
+            }
+            b'/' | 0..=0x20 | 0x7f => return None,
+            _ => {}
+        }
+    }
+    if last_dot.is_some_and(|dot| dot + 1 == end) {
+        end -= 1;
+    }
+    let name = host.get(..end)?;
+    (!name.is_empty()).then(|| String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned())
+}
+
+/// The host a redirect names: that of an absolute target, else of the header.
+pub(super) fn asked_host(head: &RequestHead) -> Option<String> {
+    match absolute(&head.request.target) {
+        Some((host, _)) => normal_host(host),
+        None => head.headers.get("Host").and_then(normal_host),
+    }
+}
+
+/// Host (with brackets, without port) and the rest of an absolute target; an impossible one has an empty host.
+fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    if target.starts_with(b"/") {
+        return None;
+    }
+    let at = target.windows(3).position(|part| part == b"://")?;
+    let after = target.get(at + 3..)?;
+    let end = after.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(after.len());
+    let (authority, rest) = after.split_at(end);
+    let (host, port) = if authority.starts_with(b"[") {
+        let close = authority.iter().position(|b| *b == b']').map_or(0, |at| at + 1);
+        authority.split_at(close)
+    } else {
+        authority.split_at(authority.iter().position(|b| *b == b':').unwrap_or(authority.len()))
+    };
+    let good_port = port.is_empty() || (port.starts_with(b":") && port.iter().skip(1).all(u8::is_ascii_digit));
+    let good_host = host.starts_with(b"[") || host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+    Some((if good_port && good_host { host } else { b"" }, rest))
 }
 
 /// The normalised path of a target: query cut, escapes decoded, dots resolved. `None`: 400.
 pub(super) fn path_of(target: &[u8]) -> Option<Vec<u8>> {
     let mut rest = target;
-    if !rest.starts_with(b"/") {
-        let at = rest.windows(3).position(|part| part == b"://")?;
-        rest = rest.get(at + 3..)?;
-        rest = rest.iter().position(|b| matches!(b, b'/' | b'?')).and_then(|at| rest.get(at..)).unwrap_or(b"/");
-        if rest.starts_with(b"?") {
+    if let Some((host, after)) = absolute(target) {
+        normal_host(host)?;
+        if after.is_empty() || after.starts_with(b"?") {
             return Some(b"/".to_vec());
         }
+        rest = after;
+    }
+    if !rest.starts_with(b"/") {
+        return None;
     }
     let rest = rest.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
     let mut decoded = Vec::with_capacity(rest.len());
@@ -332,116 +442,44 @@ pub(super) fn path_of(target: &[u8]) -> Option<Vec<u8>> {
 /// What the site answers.
 pub(super) fn answer(site: &Site, head: &RequestHead) -> Answer {
     let Some(path) = path_of(&head.request.target) else { return Answer::error(400) };
-    let page = match site.find(&path) {
-        super::site::Found::Page(page) => page,
-        super::site::Found::Directory => {
-            let mut to = String::from_utf8_lossy(&path).into_owned();
-            to.push('/');
-            return Answer::of(301, Body::Redirect(to));
-        }
-        super::site::Found::Forbidden => return Answer::error(403),
-        super::site::Found::Missing => return Answer::error(404),
-    };
-    if !matches!(head.request.method.as_slice(), b"GET" | b"HEAD") {
+    let found = site.find(&path);
+    if matches!(found, Found::Missing) {
+        return Answer::error(404);
+    }
+    if !matches!(head.request.method.as_slice(), b"GET" | b"HEAD" | b"POST") {
         return Answer::error(405);
     }
-    if head.headers.get("If-Modified-Since").is_some_and(|since| since == date(page.modified_ns).as_bytes())
-        || head.headers.get("If-None-Match").is_some_and(|tag| tag == format!("\"{}\"", page.etag()).as_bytes())
-    {
+    let page = match found {
+        Found::Page(page) => page,
+        Found::Directory => {
+            let mut to = String::from_utf8_lossy(&path).into_owned();
+            to.push('/');
+            let target = head.request.target.split(|b| *b == b'#').next().unwrap_or_default();
+            if let Some(at) = target.iter().position(|b| *b == b'?') {
+                to.push_str(&String::from_utf8_lossy(target.get(at..).unwrap_or_default()));
+            }
+            return Answer::of(301, Body::Redirect(to));
+        }
+        Found::Forbidden => return Answer::error(403),
+        Found::Missing => return Answer::error(404),
+    };
+    if head.request.method == b"POST" {
+        return Answer::error(405);
+    }
+    if failed_precondition(&head.headers, &page) {
+        return Answer::error(412);
+    }
+    if not_modified(&head.headers, &page) {
         return Answer::of(304, Body::Nothing(page));
     }
-    match head.headers.get("Range").map(|value| ranges(value, page.content.len())) {
+    // What is compressed on the way has no ranges.
+    let compressed = accepts_gzip(head) && page.kind == "text/html";
+    let range = head.headers.get("Range").filter(|_| !compressed && range_holds(&head.headers, &page));
+    match range.map(|value| ranges(value, page.content.len())) {
         None | Some(Ranges::Ignore) => Answer::of(200, Body::Page(page)),
         Some(Ranges::Unsatisfiable) => {
             Answer { extra: vec![("Content-Range", format!("bytes */{}", page.content.len()))], ..Answer::of(416, Body::Special(None)) }
         }
         Some(Ranges::Parts(parts)) => Answer::of(206, Body::Parts(page, parts)),
-    }
-}
-
-enum Ranges {
-    Ignore,
-    Unsatisfiable,
-    Parts(Vec<(usize, usize)>),
-}
-
-/// Byte ranges (RFC 9110 §14.1.2) as nginx takes them: together no larger than the page, or ignored.
-fn ranges(value: &[u8], size: usize) -> Ranges {
-    let Some(list) = std::str::from_utf8(value).ok().and_then(|text| text.strip_prefix("bytes=")) else { return Ranges::Ignore };
-    let mut parts = Vec::new();
-    let mut total = 0usize;
-    for item in list.split(',') {
-        let Some((first, last)) = item.trim().split_once('-') else { return Ranges::Unsatisfiable };
-        let (first, last) = (first.trim(), last.trim());
-        let number = |text: &str| text.parse::<usize>().ok();
-        let range = if first.is_empty() {
-            let Some(count) = number(last) else { return Ranges::Unsatisfiable };
-            (size.saturating_sub(count), size.saturating_sub(1))
-        } else {
-            let Some(start) = number(first) else { return Ranges::Unsatisfiable };
-            let end = if last.is_empty() { Some(size.saturating_sub(1)) } else { number(last) };
-            let Some(end) = end else { return Ranges::Unsatisfiable };
-            if end < start {
-                return Ranges::Unsatisfiable;
-            }
-            (start, end.min(size.saturating_sub(1)))
-        };
-        if range.0 < size && range.0 <= range.1 {
-            total = total.saturating_add(range.1 - range.0 + 1);
-            parts.push(range);
-        }
-        if parts.len() > 64 {
-            return Ranges::Ignore;
-        }
-    }
-    if parts.is_empty() {
-        Ranges::Unsatisfiable
-    } else if total > size {
-        Ranges::Ignore
-    } else {
-        Ranges::Parts(parts)
-    }
-}
-
-/// What stands at the start of a chunked body (RFC 9112 §7.1).
-pub(super) enum Chunk {
-    /// `data` bytes after `head` bytes; `whole` with the line end behind.
-    Data { head: usize, data: usize, whole: usize },
-    /// The last chunk and its trailer.
-    End(usize),
-    /// Not a chunk.
-    Malformed,
-    /// More bytes are needed.
-    More,
-}
-
-/// Longest chunk taken.
-const MAX_CHUNK: usize = 1 << 20;
-
-pub(super) fn chunk(input: &[u8]) -> Chunk {
-    let Some(end) = input.iter().take(256).position(|b| *b == b'\n') else {
-        return if input.len() >= 256 { Chunk::Malformed } else { Chunk::More };
-    };
-    let line = input.get(..end).unwrap_or_default().trim_ascii();
-    let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    let size = std::str::from_utf8(digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-    let Some(size) = size.filter(|size| *size <= MAX_CHUNK && !digits.starts_with(b"+")) else { return Chunk::Malformed };
-    let head = end + 1;
-    if size == 0 {
-        let trailer = input.get(head..).unwrap_or_default();
-        if let Some(after) = trailer.strip_prefix(b"\r\n").or_else(|| trailer.strip_prefix(b"\n")) {
-            return Chunk::End(input.len() - after.len());
-        }
-        return match trailer.windows(4).position(|part| part == b"\r\n\r\n") {
-            Some(at) => Chunk::End(head + at + 4),
-            None if trailer.len() > 8192 => Chunk::Malformed,
-            None => Chunk::More,
-        };
-    }
-    match input.get(head + size..) {
-        Some(rest) if rest.starts_with(b"\r\n") => Chunk::Data { head, data: size, whole: head + size + 2 },
-        Some(rest) if rest.starts_with(b"\n") => Chunk::Data { head, data: size, whole: head + size + 1 },
-        Some([] | [b'\r']) | None => Chunk::More,
-        Some(_) => Chunk::Malformed,
     }
 }

@@ -65,6 +65,12 @@ impl Site {
         Ok(Self(files))
     }
 
+    /// All files, for the tests to give to the real server.
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> impl Iterator<Item = (&[u8], &Page)> {
+        self.0.iter().map(|(path, page)| (path.as_slice(), page))
+    }
+
     pub(super) fn find(&self, path: &[u8]) -> Found {
         if let Some(page) = self.0.get(path) {
             return Found::Page(page.clone());
