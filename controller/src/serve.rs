@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use glasshive_daemon::shutdown::Shutdown;
 use glasshive_event::Kind;
 use glasshive_event::detail::Health;
-use glasshive_journal::store::Store;
+use glasshive_journal::store::{Store, StoreError, StoreHandle};
 use glasshive_link::identity::ControllerIdentity;
 use glasshive_link::server::{Range, Server, ServerConfig};
 use glasshive_link::{BlobName, NodeName, SystemClock};
@@ -30,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long open answers and connections may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the daemon waits for a command that holds the store.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Largest sealed file fetched from a node.
 const MAX_FETCH: u64 = 1 << 30;
 
@@ -46,10 +48,24 @@ pub struct Running {
     notices: JoinHandle<()>,
 }
 
+/// Opens the store. A command that found no daemon may hold it for a moment: that is waited out, so
+/// that asking at the wrong moment cannot keep the daemon from starting.
+async fn open_patiently(config: &Config) -> Result<(Store, StoreHandle), Failure> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let opening = config.clone();
+        match tokio::task::spawn_blocking(move || open_store(&opening)).await.map_err(Failure::failed)? {
+            Err(StoreError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
 /// Makes every part in order and binds eagerly: what can fail fails here.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Failure> {
-    let opening = config.clone();
-    let (store, handle) = tokio::task::spawn_blocking(move || open_store(&opening)).await.map_err(Failure::failed)??;
+    let (store, handle) = open_patiently(&config).await?;
     let identity = Arc::new(load_identity(&config)?);
     let desk = Arc::new(Desk::open(handle.clone(), &config.state_dir).await?);
     let address = config.listen.0;
