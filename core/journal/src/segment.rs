@@ -14,9 +14,10 @@ use crate::disk;
 use std::fs::{self, File};
 use std::io;
 use std::ops::{Bound, Deref, RangeBounds};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 mod directory;
@@ -29,6 +30,8 @@ const READY: &str = "READY";
 const CLEAN: &str = "CLEAN";
 /// sled releases its lock a little after the last handle drops; this long we wait for it.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Room taken on disk ahead of what is written, bytes.
+const AHEAD: u64 = 2 << 20;
 /// A drop of sled that takes longer is left behind, and the segment stays without `CLEAN`.
 const DROP_WAIT: Duration = Duration::from_secs(60);
 
@@ -142,6 +145,8 @@ pub struct Segment {
     db: Option<sled::Db>,
     file: File,
     broken: AtomicBool,
+    /// Disk blocks are ours up to this offset of `db`; `u64::MAX` where the file system cannot promise any.
+    promised: AtomicU64,
 }
 
 /// What opening found.
@@ -198,6 +203,8 @@ impl Segment {
             fs::remove_file(dir.join(CLEAN)).map_err(at)?;
             disk::sync_dir(dir).map_err(at)?;
         } else {
+            // Without room for the copy recovery still goes on, but never where the disk may fill under it.
+            check_room(dir, 1 << 20)?;
             copy = save_copy(dir)?;
         }
         let segment = open_sled(dir, cache_bytes).map_err(|e| check_room(dir, 0).err().unwrap_or(e))?;
@@ -209,11 +216,13 @@ impl Segment {
         &self.dir
     }
 
-    /// Applies a batch; durable when it returns.
+    /// Applies a batch; durable when it returns. On a full disk it fails before sled is asked, and may
+    /// be called again; after any other error the segment is [broken](Segment::is_broken).
     pub fn apply(&self, batch: Batch) -> Result<(), SegmentError> {
         if batch.is_empty() {
             return Ok(());
         }
+        self.promise_room(batch.bytes())?;
         self.guard(|db| {
             db.apply_batch(batch.inner)?;
             db.flush()?;
@@ -223,6 +232,30 @@ impl Segment {
             self.broken.store(true, Ordering::Release);
             check_room(&self.dir, 0).err().unwrap_or(e)
         })
+    }
+
+    /// Whether only closing (dropping) and opening again can help.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Takes disk blocks behind the end of the file for what a batch may write. A write of sled that
+    /// meets a full disk can leave a database that does not open again (seen); this one cannot fail so.
+    fn promise_room(&self, bytes: usize) -> Result<(), SegmentError> {
+        let promised = self.promised.load(Ordering::Acquire);
+        let at = |source| io_error(&self.dir, source);
+        let end = self.file.metadata().map_err(at)?.len();
+        let need = end.saturating_add((bytes as u64).saturating_mul(3)).saturating_add(AHEAD / 2);
+        if need <= promised {
+            return Ok(());
+        }
+        let length = need.saturating_add(AHEAD / 2).saturating_sub(end);
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, end, length) {
+            Ok(()) => self.promised.store(end.saturating_add(length), Ordering::Release),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.promised.store(u64::MAX, Ordering::Release),
+            Err(e) => return Err(at(e.into())),
+        }
+        Ok(())
     }
 
     /// The value of `key`.
@@ -263,9 +296,15 @@ impl Segment {
         Range { segment: self, inner }
     }
 
-    /// Bytes really used on disk.
+    /// Bytes on disk, without the room taken ahead.
     pub fn size_on_disk(&self) -> Result<u64, SegmentError> {
-        disk::used_bytes(&self.dir).map_err(|source| io_error(&self.dir, source))
+        let used = || -> io::Result<u64> {
+            let all = disk::used_bytes(&self.dir)?;
+            let db = self.file.metadata()?;
+            let ahead = db.blocks().saturating_mul(512).saturating_sub(db.len().next_multiple_of(4096));
+            Ok(all.saturating_sub(ahead))
+        };
+        used().map_err(|source| io_error(&self.dir, source))
     }
 
     /// Closes, syncs everything and leaves `CLEAN`: the next open has nothing to recover.
@@ -280,6 +319,8 @@ impl Segment {
             return Err(SegmentError::Broken { dir });
         }
         wait_for_lock(&dir)?;
+        // Setting the same length gives back the room taken ahead.
+        self.file.metadata().and_then(|meta| self.file.set_len(meta.len())).map_err(at)?;
         disk::sync_tree(&dir).map_err(at)?;
         File::create(dir.join(CLEAN)).and_then(|file| file.sync_all()).map_err(at)?;
         disk::sync_dir(&dir).map_err(at)
@@ -367,7 +408,7 @@ fn open_sled(dir: &Path, cache_bytes: u64) -> Result<Segment, SegmentError> {
         }
     };
     let file = File::options().write(true).open(dir.join("db")).map_err(|e| io_error(dir, e))?;
-    Ok(Segment { dir: dir.to_owned(), db: Some(db), file, broken: AtomicBool::new(false) })
+    Ok(Segment { dir: dir.to_owned(), db: Some(db), file, broken: AtomicBool::new(false), promised: AtomicU64::new(0) })
 }
 
 /// Drops sled on a thread of its own: after a failure its drop may panic or hang, which must not

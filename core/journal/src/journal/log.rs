@@ -145,7 +145,9 @@ impl Log {
         let Some(active) = &self.active else { return Err(SegmentError::Broken { dir: self.segment_path(self.active_first) }) };
         if let Err(e) = active.apply(batch) {
             // sled does not recover from a failed write; dropping it makes the next commit open it again.
-            self.active = None;
+            if active.is_broken() {
+                self.active = None;
+            }
             return Err(e);
         }
         (self.last, self.chain, self.wall_ns) = (seq, chain, wall_ns);
