@@ -14,6 +14,8 @@ pub const STATE: usize = 256 << 10;
 pub const SYNTAX_DEPTH: usize = 24;
 /// Levels of nested running (functions, scripts, substitutions).
 pub const RUN_DEPTH: usize = 32;
+/// Commands being run inside each other.
+pub const NEST: usize = 200;
 /// Stages of one pipeline.
 pub const PIPELINE: usize = 64;
 /// Words one command line may expand to.

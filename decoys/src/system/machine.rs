@@ -140,7 +140,7 @@ impl Machine {
             args: Vec::new(),
             arg0: if login.interactive { b"-bash".to_vec() } else { b"bash".to_vec() },
             label: if login.interactive { b"-bash".to_vec() } else { b"bash".to_vec() },
-            numbered: !login.interactive,
+            numbered: false,
             line: 1,
             flags: Default::default(),
             pipefail: false,
@@ -155,7 +155,6 @@ impl Machine {
             random: Rng::new(&self.facts.seed, &[login.now_ns.to_le_bytes(), (pid as i64).to_le_bytes()].concat()),
             started: now,
             interactive: login.interactive,
-            exiting: false,
             dirs: Vec::new(),
             getopts: 1,
             pipestatus: Vec::new(),
@@ -349,7 +348,7 @@ impl Sources {
 fn environment(state: &mut State, login: &Login, tty: &str, home: &str, shell: &str, uid: u32) {
     let path = if uid == 0 { "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" } else if login.interactive { "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games" } else { "/usr/local/bin:/usr/bin:/bin:/usr/games" };
     let (peer, local) = (login.client.peer, login.client.local);
-    for (name, value) in [("SHELL", shell.to_owned()), ("PWD", home.to_owned()), ("LOGNAME", login.user.clone()), ("HOME", home.to_owned()), ("LANG", "C.UTF-8".to_owned()), ("USER", login.user.clone()), ("SHLVL", if login.interactive { "1" } else { "0" }.to_owned()), ("PATH", path.to_owned()), ("_", "/usr/bin/env".to_owned())] {
+    for (name, value) in [("SHELL", shell.to_owned()), ("PWD", home.to_owned()), ("LOGNAME", login.user.clone()), ("HOME", home.to_owned()), ("LANG", "C.UTF-8".to_owned()), ("USER", login.user.clone()), ("SHLVL", "1".to_owned()), ("PATH", path.to_owned()), ("_", "/usr/bin/env".to_owned())] {
         state.export(name.as_bytes(), value);
     }
     if login.via == Via::Ssh {
@@ -555,10 +554,6 @@ impl Shell {
         let mut status = exec.source(&mut self.state, io, text);
         let mut ran = Ran { known: !exec.unknown, waiting: exec.waiting, cut: exec.cut, ..Ran::default() };
         match exec.flow {
-            Flow::Exit if self.state.interactive && !self.state.exiting => {
-                // An expansion error drops the line, not the shell.
-                status = self.state.last;
-            }
             Flow::Exit => {
                 ran.logout = true;
                 status = exec.leave(&mut self.state, io, status);

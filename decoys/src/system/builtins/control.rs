@@ -50,7 +50,8 @@ fn go(cx: &mut Cx<'_, '_>, to: &[u8], physical: bool) -> bool {
             true
         }
         Err(e) => {
-            cx.complain(&format!("{}: {}", show(to), e.text()));
+            let why = if cx.st.posix { format!("can't cd to {}", show(to)) } else { format!("{}: {}", show(to), e.text()) };
+            cx.complain(&why);
             false
         }
     }
@@ -87,7 +88,7 @@ pub(super) fn cd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         Some(path) => (path.to_vec(), false),
     };
     if !go(cx, &to, physical) {
-        return 1;
+        return if cx.st.posix { 2 } else { 1 };
     }
     if print {
         let line = [cx.st.cwd.as_slice(), b"\n"].concat();
@@ -180,7 +181,9 @@ pub(super) fn source(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 return 137;
             }
             let saved = (args.len() > 2).then(|| std::mem::replace(&mut cx.st.args, args.get(2..).unwrap_or_default().to_vec()));
+            cx.x.sourcing += 1;
             let mut status = cx.x.source(cx.st, cx.io, text.get(..text.len().min(crate::system::limits::SOURCE)).unwrap_or_default());
+            cx.x.sourcing -= 1;
             if cx.x.flow == Flow::Return {
                 cx.x.flow = Flow::None;
                 status = cx.st.last;
@@ -221,7 +224,6 @@ pub(super) fn exec(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let status = cx.x.program(cx.st, cx.io, &real, rest);
     if cx.x.flow != Flow::Stop {
         cx.st.last = status;
-        cx.st.exiting = true;
         cx.x.flow = Flow::Exit;
     }
     status
@@ -246,12 +248,14 @@ pub(super) fn exit(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         cx.err("logout\n");
     }
     cx.st.last = status;
-    cx.st.exiting = true;
     cx.x.flow = Flow::Exit;
     status
 }
 
 pub(super) fn give_back(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
+    if cx.st.locals.is_empty() && cx.x.sourcing == 0 {
+        return cx.complain("can only `return' from a function or sourced script");
+    }
     let status = args.get(1).and_then(|a| number::<i64>(a)).map_or(cx.st.last, |n| (n & 0xff) as i32);
     cx.st.last = status;
     cx.x.flow = Flow::Return;
@@ -259,7 +263,11 @@ pub(super) fn give_back(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn leave_loop(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let n = args.get(1).and_then(|a| number::<u32>(a)).unwrap_or(1).max(1);
+    if cx.x.loops == 0 {
+        cx.complain("only meaningful in a `for', `while', or `until' loop");
+        return 0;
+    }
+    let n = args.get(1).and_then(|a| number::<u32>(a)).unwrap_or(1).clamp(1, cx.x.loops);
     cx.x.flow = if cx.name == "break" { Flow::Break(n) } else { Flow::Continue(n) };
     0
 }

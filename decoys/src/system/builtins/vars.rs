@@ -396,7 +396,10 @@ pub(super) fn trap(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         n => n.strip_prefix(b"SIG").unwrap_or(n).to_ascii_uppercase(),
     };
     if rest.is_empty() {
-        let lines: Vec<String> = cx.st.traps.iter().map(|(n, a)| format!("trap -- '{}' {}\n", show(a), show(n))).collect();
+        let lines: Vec<String> = cx.st.traps.iter().map(|(n, a)| {
+            let prefix = if matches!(n.as_slice(), b"EXIT" | b"ERR" | b"DEBUG" | b"RETURN") { "" } else { "SIG" };
+            format!("trap -- '{}' {prefix}{}\n", show(a), show(n))
+        }).collect();
         for line in lines {
             cx.say(&line);
         }
@@ -461,7 +464,7 @@ pub(super) fn read(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let from = cx.io.get(fd);
     let mut line = Vec::new();
-    let mut ended;
+    let ended;
     match count {
         Some(n) => {
             line = cx.x.read_bytes(from, n.min(65_536));

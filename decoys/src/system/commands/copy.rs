@@ -322,6 +322,7 @@ pub(super) fn dd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         },
         None => {
             let fd = cx.stdin_fd();
+            cx.x.read_bytes(fd, skip.saturating_mul(ibs).min(limits::PIPE as u64) as usize);
             match want {
                 // Only what is asked for, so that the rest stays for others.
                 Some(want) if want <= limits::PIPE as u64 => cx.x.read_bytes(fd, want as usize),

@@ -164,3 +164,43 @@ pub(super) fn base64(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     0
 }
 
+
+pub(super) fn openssl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
+    let release = cx.x.machine.facts.release.openssl;
+    match args.get(1).map(Vec::as_slice) {
+        Some(b"version") => {
+            cx.say(&format!("{release} (Library: {release})\n"));
+            0
+        }
+        Some(b"rand") => {
+            let count = args.last().and_then(|a| number::<usize>(a)).unwrap_or(0).min(65_536);
+            let bytes = cx.st.random.bytes(count);
+            if args.iter().any(|a| a == b"-hex") {
+                let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+                cx.say(&format!("{text}\n"));
+            } else if args.iter().any(|a| a == b"-base64") {
+                let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+                cx.say(&format!("{text}\n"));
+            } else {
+                cx.out(&bytes);
+            }
+            0
+        }
+        Some(b"passwd") => {
+            const ALPHABET: &[u8] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+            let mut letters = |n: usize| (0..n).filter_map(|_| cx.st.random.pick(ALPHABET).map(|b| char::from(*b))).collect::<String>();
+            let (salt, body) = if args.iter().any(|a| a == b"-6") { (format!("$6${}$", letters(16)), letters(86)) } else { (format!("$1${}$", letters(8)), letters(22)) };
+            cx.say(&format!("{salt}{body}\n"));
+            0
+        }
+        Some(other) => {
+            let name = show(other);
+            cx.err(&format!("Invalid command '{name}'; type \"help\" for a list.\n"));
+            1
+        }
+        None => {
+            cx.err("help:\n\nStandard commands\nasn1parse         ca                ciphers           cmp               \ncms               crl               crl2pkcs7         dgst              \n");
+            1
+        }
+    }
+}

@@ -151,6 +151,7 @@ commands! {
     "nohup" => shells::nohup,
     "nproc" => status::nproc,
     "od" => text::od,
+    "openssl" => hash::openssl,
     "passwd" => accounts::passwd,
     "paste" => fields::paste,
     "perl" => shells::perl,

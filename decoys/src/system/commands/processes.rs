@@ -362,7 +362,6 @@ pub(in crate::system) fn kill(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             Some(p) if cx.st.who.uid != 0 && p.uid != cx.st.who.uid => status = cx.complain(&format!("({pid}) - Operation not permitted")),
             Some(p) if !probe && strong && p.pid == cx.st.pid => {
                 cx.st.last = 137;
-                cx.st.exiting = true;
                 cx.x.flow = crate::system::shell::exec::Flow::Exit;
                 return 137;
             }

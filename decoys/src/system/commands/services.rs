@@ -244,7 +244,6 @@ pub(super) fn init(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     }
     // The connection goes with the machine.
     cx.st.last = 0;
-    cx.st.exiting = true;
     cx.x.flow = crate::system::shell::exec::Flow::Exit;
     0
 }

@@ -106,8 +106,8 @@ fn count(text: &[u8]) -> Option<(u8, usize)> {
 fn old_style(args: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for (at, arg) in args.iter().enumerate() {
-        match arg.strip_prefix(b"-").or(if at == 1 && args.len() > 2 { arg.strip_prefix(b"+").filter(|_| false) } else { None }) {
-            Some(digits) if at > 0 && digits.first().is_some_and(u8::is_ascii_digit) => out.extend([b"-n".to_vec(), digits.to_vec()]),
+        match arg.strip_prefix(b"-") {
+            Some(digits) if at > 0 && digits.first().is_some_and(u8::is_ascii_digit) && !matches!(args.get(at - 1).map(Vec::as_slice), Some(b"-n" | b"-c")) => out.extend([b"-n".to_vec(), digits.to_vec()]),
             _ => out.push(arg.clone()),
         }
     }

@@ -144,7 +144,7 @@ pub(super) fn files(spec: &MachineSpec, facts: &Facts, accounts: &[Account]) -> 
     for (link, target) in [
         ("/bin", "usr/bin"), ("/sbin", "usr/sbin"), ("/lib", "usr/lib"), ("/lib64", "usr/lib64"), ("/lib32", "usr/lib32"), ("/libx32", "usr/libx32"),
         ("/var/run", "/run"), ("/var/lock", "/run/lock"), ("/usr/bin/sh", "dash"), ("/usr/bin/awk", "/etc/alternatives/awk"),
-        ("/etc/alternatives/awk", "/usr/bin/mawk"), ("/usr/bin/pager", "/etc/alternatives/pager"), ("/etc/alternatives/pager", "/usr/bin/less"),
+        ("/etc/alternatives/awk", "/usr/bin/mawk"), ("/usr/bin/which", "/etc/alternatives/which"), ("/etc/alternatives/which", "/usr/bin/which.debianutils"), ("/usr/bin/pager", "/etc/alternatives/pager"), ("/etc/alternatives/pager", "/usr/bin/less"),
         ("/dev/fd", "/proc/self/fd"), ("/dev/stdin", "/proc/self/fd/0"), ("/dev/stdout", "/proc/self/fd/1"), ("/dev/stderr", "/proc/self/fd/2"),
         ("/etc/mtab", "../proc/self/mounts"), ("/etc/localtime", "/usr/share/zoneinfo/Etc/UTC"), ("/etc/os-release", "../usr/lib/os-release"),
         ("/usr/sbin/init", "/lib/systemd/systemd"), ("/proc/mounts", "self/mounts"), ("/usr/bin/nc", "/etc/alternatives/nc"),

@@ -50,6 +50,8 @@ pub(in crate::system) enum Flow {
     Return,
     /// The (sub)shell ends.
     Exit,
+    /// An error drops the rest of the line.
+    Discard,
     /// The reader of a pipe is satisfied: the stage ends.
     Pipe,
     /// The run ends: killed by a bound, or it waits for input.
@@ -93,6 +95,12 @@ pub(in crate::system) struct Exec<'m> {
     pub forks: u32,
     /// Above 0 while a status is being tested, where `set -e` does not act.
     pub guard: u32,
+    /// Nodes being run inside each other.
+    pub(super) nest: usize,
+    /// Loops being run inside each other.
+    pub loops: u32,
+    /// Files being sourced inside each other.
+    pub sourcing: u32,
     /// Aliases being expanded.
     pub(super) aliased: Vec<Vec<u8>>,
     /// Descriptors that `exec` made the shell's own.
@@ -129,6 +137,9 @@ impl<'m> Exec<'m> {
             removed: Vec::new(),
             forks: 0,
             guard: 0,
+            nest: 0,
+            loops: 0,
+            sourcing: 0,
             aliased: Vec::new(),
             kept_io: None,
             stdin: Source { data: stdin, pos: 0 },
@@ -171,9 +182,20 @@ impl<'m> Exec<'m> {
         self.flow = Flow::Stop;
     }
 
-    /// Ends a shell that cannot go on (an expansion error); an interactive one only drops the line.
-    pub(super) fn abort(&mut self, st: &mut State) {
+    /// Drops the rest of the line after an expansion error.
+    pub(super) fn discard(&mut self, st: &mut State) {
         st.last = 1;
+        if self.flow == Flow::None {
+            self.flow = Flow::Discard;
+        }
+    }
+
+    /// Ends a shell that may not go on (`set -u`, `${x?}`); an interactive one only drops the line.
+    pub(super) fn abort(&mut self, st: &mut State) {
+        if st.interactive {
+            return self.discard(st);
+        }
+        st.last = if st.label == b"bash" { 127 } else { 1 };
         if self.flow == Flow::None {
             self.flow = Flow::Exit;
         }
@@ -497,6 +519,7 @@ impl<'m> Exec<'m> {
         self.depth -= 1;
         let status = match self.flow {
             Flow::Exit => st.last,
+            Flow::Discard => 1,
             Flow::Pipe => 141,
             _ => status,
         };

@@ -239,7 +239,7 @@ impl Exec<'_> {
                 }
                 Err(message) => {
                     self.complain(st, io, &message);
-                    self.abort(st);
+                    self.discard(st);
                 }
             },
             Part::Process(node) => {

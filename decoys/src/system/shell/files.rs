@@ -24,7 +24,18 @@ impl Exec<'_> {
             }
             let word = self.redirect_target(st, io, redir)?;
             let fail = |x: &mut Self, st: &State, io: Io, why: &str| {
-                let message = format!("{}: {why}", String::from_utf8_lossy(&word));
+                let shown = String::from_utf8_lossy(&word);
+                let message = if st.posix {
+                    let reading = matches!(redir.kind, RedirKind::In | RedirKind::ReadWrite);
+                    let why = match (reading, why) {
+                        (true, "No such file or directory") => "No such file",
+                        (false, "No such file or directory") => "Directory nonexistent",
+                        (_, other) => other,
+                    };
+                    format!("cannot {} {shown}: {why}", if reading { "open" } else { "create" })
+                } else {
+                    format!("{shown}: {why}")
+                };
                 x.complain(st, io, &message);
             };
             match redir.kind {

@@ -50,6 +50,8 @@ pub(in crate::system) struct Lexer<'a> {
     pub here: Option<(usize, usize)>,
     /// Whether an unfinished here-document asks for more (a terminal) or ends with the text.
     pub more: bool,
+    /// Here-documents that the end of the text closed: line and delimiter.
+    pub warnings: Vec<(u32, Vec<u8>)>,
 }
 
 pub(in crate::system) fn is_name_start(b: u8) -> bool {
@@ -67,7 +69,7 @@ pub(in crate::system) fn valid_name(text: &[u8]) -> bool {
 
 impl<'a> Lexer<'a> {
     pub(in crate::system) fn new(src: &'a [u8], more: bool) -> Self {
-        Self { src, pos: 0, depth: 0, line: 1, here: None, more }
+        Self { src, pos: 0, depth: 0, line: 1, here: None, more, warnings: Vec::new() }
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
@@ -310,7 +312,7 @@ impl<'a> Lexer<'a> {
         if self.peek() == Some(b'#') && self.peek_at(1).is_some_and(|b| is_name(b) || matches!(b, b'@' | b'*' | b'?' | b'$' | b'!')) {
             param.length = true;
             self.pos += 1;
-        } else if self.peek() == Some(b'!') && self.peek_at(1).is_some_and(is_name) {
+        } else if self.peek() == Some(b'!') && (self.peek_at(1).is_some_and(is_name) || self.peek_at(1) == Some(b'#') && self.peek_at(2) == Some(b'}')) {
             param.indirect = true;
             self.pos += 1;
         }

@@ -189,7 +189,7 @@ fn and_or(lex: &mut Lexer<'_>) -> Result<Node, Fault> {
             return Ok(left);
         }
         count += 1;
-        if count > 512 {
+        if count > 128 {
             return Err(Fault::Depth);
         }
         lex.pos += 2;
@@ -646,6 +646,9 @@ fn here_document(lex: &mut Lexer<'_>, tabs: bool) -> Result<Word, Fault> {
         if tail.is_empty() {
             if lex.more {
                 return Err(Fault::End(0));
+            }
+            if lex.warnings.len() < 16 {
+                lex.warnings.push((lex.line, end.clone()));
             }
             break;
         }

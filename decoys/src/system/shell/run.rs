@@ -20,11 +20,23 @@ impl Exec<'_> {
         let mut io = io;
         loop {
             self.spend(1);
-            match parser::unit(&mut lex) {
+            let unit = parser::unit(&mut lex);
+            for (line, end) in std::mem::take(&mut lex.warnings) {
+                st.line = line;
+                self.complain(st, io, &format!("warning: here-document at line {line} delimited by end-of-file (wanted `{}')", String::from_utf8_lossy(&end)));
+            }
+            match unit {
                 Ok(None) => return status,
                 Ok(Some(node)) => {
                     status = self.node(st, io, &node);
                     io = self.kept_io.take().unwrap_or(io);
+                    if self.flow == Flow::Discard {
+                        // The next line goes on.
+                        self.flow = Flow::None;
+                        status = 1;
+                        st.last = 1;
+                        continue;
+                    }
                     if self.flow != Flow::None {
                         return if self.flow == Flow::Exit { st.last } else { status };
                     }
@@ -62,6 +74,7 @@ impl Exec<'_> {
                 m
             }
             Fault::End(0) => format!("{}syntax error: unexpected end of file\n", head.replace(&format!("line {line}"), &format!("line {}", line + 1))),
+            Fault::End(b')') => format!("{}unexpected EOF while looking for matching `)'\n", head.replace(&format!("line {line}"), &format!("line {}", line + 1))),
             Fault::End(quote) => format!("{head}unexpected EOF while looking for matching `{}'\n", char::from(*quote)),
             Fault::Depth => format!("{head}memory exhausted\n"),
             Fault::Bad(text) => format!("{}{}: bad substitution\n", if st.interactive { head } else { format!("{label}: line {line}: ") }, shown(text)),
@@ -75,7 +88,17 @@ impl Exec<'_> {
         if !self.spend(1) {
             return 137;
         }
+        self.nest += 1;
+        if self.nest > crate::system::limits::NEST {
+            self.complain(st, io, "fork: retry: Resource temporarily unavailable");
+            self.kill();
+        }
+        if self.flow == Flow::Stop {
+            self.nest -= 1;
+            return 137;
+        }
         let status = self.node_inner(st, io, node);
+        self.nest -= 1;
         if self.flow != Flow::Exit && self.flow != Flow::Return {
             st.last = status;
         }
@@ -164,7 +187,9 @@ impl Exec<'_> {
                         break;
                     }
                     st.set(name, item);
+                    x.loops += 1;
                     status = x.node(st, io, body);
+                    x.loops -= 1;
                     if x.loop_ends() {
                         break;
                     }
@@ -176,12 +201,16 @@ impl Exec<'_> {
                 let mut status = 0;
                 loop {
                     x.guard += 1;
+                    x.loops += 1;
                     let test = x.node(st, io, cond);
+                    x.loops -= 1;
                     x.guard -= 1;
                     if x.loop_ends() || (test == 0) == *until {
                         return status;
                     }
+                    x.loops += 1;
                     status = x.node(st, io, body);
+                    x.loops -= 1;
                     if x.loop_ends() {
                         return status;
                     }
@@ -285,7 +314,9 @@ impl Exec<'_> {
                 Some(0) => return status,
                 Some(_) => {}
             }
+            self.loops += 1;
             status = self.node(st, io, body);
+            self.loops -= 1;
             if self.loop_ends() {
                 return status;
             }

@@ -66,6 +66,7 @@ impl Exec<'_> {
             let Some(_) = self.redirect(st, io, redirs) else { return 1 };
             for assign in assigns {
                 if !self.assign(st, io, assign) {
+                    self.discard(st);
                     return 1;
                 }
             }
@@ -301,7 +302,7 @@ impl Exec<'_> {
         if name.contains(&b'/') {
             return usable(self, name).map(|real| (name.to_vec(), real)).into_iter().collect();
         }
-        let path = st.get(b"PATH").unwrap_or_default();
+        let path = st.get(b"PATH").unwrap_or_else(|| b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_vec());
         let mut found = Vec::new();
         for dir in path.split(|b| *b == b':').take(64) {
             let full = crate::system::fs::join(if dir.is_empty() { b"." } else { dir }, name);
@@ -406,13 +407,14 @@ impl Exec<'_> {
         inner.aliases.clear();
         inner.flags.clear();
         inner.traps.clear();
+        inner.locals.clear();
         inner.interactive = false;
         inner.pipefail = false;
-        inner.numbered = true;
         inner.posix = posix;
         inner.pid = self.new_pid();
         inner.arg0 = args.first().cloned().unwrap_or_default();
         inner.label = inner.arg0.clone();
+        inner.numbered = inner.label != b"bash";
         inner.args = args.iter().skip(1).cloned().collect();
         inner.last = 0;
         if text.len() > limits::SOURCE {
@@ -421,9 +423,9 @@ impl Exec<'_> {
         if !self.deeper(st, io) {
             return 254;
         }
-        let guard = std::mem::take(&mut self.guard);
+        let guard = (std::mem::take(&mut self.guard), std::mem::take(&mut self.loops), std::mem::take(&mut self.sourcing));
         let mut status = self.source(&mut inner, io, text.get(..text.len().min(limits::SOURCE)).unwrap_or_default());
-        self.guard = guard;
+        (self.guard, self.loops, self.sourcing) = guard;
         self.depth -= 1;
         status = self.leave(&mut inner, io, status);
         status
@@ -433,6 +435,7 @@ impl Exec<'_> {
     pub(in crate::system) fn leave(&mut self, st: &mut State, io: Io, status: i32) -> i32 {
         let mut status = match self.flow {
             Flow::Exit => st.last,
+            Flow::Discard => 1,
             Flow::Pipe => 141,
             _ => status,
         };

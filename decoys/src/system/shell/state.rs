@@ -69,8 +69,6 @@ pub(in crate::system) struct State {
     pub random: Rng,
     pub started: i64,
     pub interactive: bool,
-    /// `exit` was run: a leaving shell, not a dropped line.
-    pub exiting: bool,
     pub dirs: Vec<Vec<u8>>,
     pub getopts: usize,
     pub pipestatus: Vec<i32>,

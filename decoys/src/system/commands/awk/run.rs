@@ -49,6 +49,7 @@ pub(super) struct Awk<'c, 'a, 'm> {
     regexes: HashMap<Vec<u8>, Regex>,
     pub status: i32,
     depth: usize,
+    nest: usize,
     held: usize,
 }
 
@@ -146,7 +147,7 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
             Some((line.get(..at)?.to_vec(), Value::from_input(line.get(at + 1..)?.to_vec())))
         });
         arrays.insert("ENVIRON".to_owned(), environ.collect());
-        Self { cx, program, vars, arrays, record: Vec::new(), fields: Vec::new(), input: Vec::new(), at: 0, ranges: vec![false; program.rules.len()], files: BTreeMap::new(), streams: HashMap::new(), regexes: HashMap::new(), status: 0, depth: 0, held: 0 }
+        Self { cx, program, vars, arrays, record: Vec::new(), fields: Vec::new(), input: Vec::new(), at: 0, ranges: vec![false; program.rules.len()], files: BTreeMap::new(), streams: HashMap::new(), regexes: HashMap::new(), status: 0, depth: 0, nest: 0, held: 0 }
     }
 
     pub(super) fn preset(&mut self, name: &str, value: Vec<u8>) {
@@ -723,6 +724,18 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         if !self.cx.x.spend(1) {
             return Ok(Value::Nothing);
         }
+        self.nest += 1;
+        if self.nest > limits::NEST {
+            self.cx.x.kill();
+            self.nest -= 1;
+            return Ok(Value::Nothing);
+        }
+        let value = self.eval_inner(e);
+        self.nest -= 1;
+        value
+    }
+
+    fn eval_inner(&mut self, e: &Expr) -> Result<Value, String> {
         let truth = |b: bool| Value::Number(f64::from(u8::from(b)));
         Ok(match e {
             Expr::Number(n) => Value::Number(*n),
