@@ -8,4 +8,5 @@ pub mod persona;
 pub mod recorder;
 pub mod services;
 pub mod session;
+pub mod system;
 pub mod testkit;

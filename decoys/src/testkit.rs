@@ -168,6 +168,7 @@ impl Kit {
             keys: Arc::new(MemoryKeys::default()),
             limits: Limits::default(),
             accounts,
+            pretended: Default::default(),
         });
         let settings = settings.parse::<toml::Table>().map_err(|error| error.message().to_owned())?;
         let service = (def.build)(&Build { decoy: &decoy, settings })?;

@@ -4,9 +4,11 @@
 //! the seed, so that no two installations look alike and one never changes its mind.
 
 mod keys;
+mod machine;
 mod policy;
 mod seed;
 
+pub use machine::Pretended;
 pub use keys::{FileKeys, KeyStore, MemoryKeys};
 pub use policy::{AccountPolicy, Policy};
 pub use seed::Seed;
@@ -41,6 +43,8 @@ pub struct Decoy {
     pub limits: Limits,
     /// The persona's accounts.
     pub accounts: Vec<AccountPolicy>,
+    /// The pretended machine, and what services tell it; starts empty.
+    pub pretended: Pretended,
 }
 
 impl Decoy {

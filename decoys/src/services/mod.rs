@@ -3,6 +3,9 @@
 //! A service never touches a socket, clock, file or the journal: [`Conn`] gives bytes, [`Session`]
 //! records and knows the time.
 
+mod ssh;
+mod telnet;
+
 use crate::conn::Conn;
 use crate::persona::Decoy;
 use crate::recorder::BoxFuture;
@@ -88,7 +91,7 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[];
+pub static SERVICES: &[&ServiceDef] = &[&ssh::SERVICE, &telnet::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {
