@@ -30,7 +30,7 @@ use visit::Visit;
 use wire::Wire;
 
 /// The row of the services table.
-pub static SERVICE: ServiceDef = ServiceDef {
+pub(super) static SERVICE: ServiceDef = ServiceDef {
     name: "ssh",
     transports: &[Transport::Tcp],
     default_ports: &[22],
