@@ -88,6 +88,11 @@ impl Conn {
         Self { io: Io::Stream(Box::new(stream)), prefix: Bytes::new(), counters, idle, timer: None }
     }
 
+    /// [`Conn::stream`] for a stream already boxed.
+    pub fn boxed(stream: Box<dyn Duplex>, counters: Arc<Counters>, idle: Duration) -> Self {
+        Self { io: Io::Stream(stream), prefix: Bytes::new(), counters, idle, timer: None }
+    }
+
     /// A datagram connection: incoming datagrams of one tuple, and where answers go.
     pub fn datagram(rx: mpsc::Receiver<Bytes>, sink: Arc<dyn DatagramSink>, counters: Arc<Counters>, idle: Duration) -> Self {
         Self { io: Io::Datagram { rx, sink }, prefix: Bytes::new(), counters, idle, timer: None }

@@ -3,9 +3,11 @@
 //! The listener keeps its own clone and writes `session.close` when the service's future and every
 //! task it spawned have ended. A session never blocks on anything but room in the journal.
 
+mod passive;
 mod streams;
 mod upload;
 
+pub use passive::{DataConn, Passive, PassivePort, PassivePorts};
 pub use upload::Upload;
 
 use crate::conn::{Conn, Counters};
@@ -69,8 +71,9 @@ impl Direction {
 
 /// Finds the own persona's service behind an address a visitor asked to be forwarded to.
 pub trait Router: Send + Sync {
-    /// The decoy and service at that target, or `None` when it is not ours to answer for.
-    fn route(&self, host: &str, port: u16, transport: Transport) -> Option<Route>;
+    /// The decoy and service at that target as seen from `from` (`localhost` is itself), or `None`
+    /// when it is not ours to answer for.
+    fn route(&self, from: &Arc<Decoy>, host: &str, port: u16, transport: Transport) -> Option<Route>;
 }
 
 /// An own service that can answer in process.
@@ -228,6 +231,12 @@ impl Session {
             wire: Some(inner.peer.wire),
             claimed: inner.peer.claimed,
         }
+    }
+
+    /// Opens a passive port on the decoy's address; `None`: all are in use.
+    pub fn passive(&self) -> Option<Passive> {
+        let port = self.0.decoy.passive.get()?.open(self.local().ip())?;
+        Some(Passive::new(self.clone(), port))
     }
 
     /// Records one event. A detail too large for a record is replaced by a counted `loss`; services
@@ -420,8 +429,11 @@ impl Session {
     pub async fn child(&self, host: &[u8], port: u16, transport: Transport, mechanism: &str, originator: Option<String>) -> Option<Conn> {
         let inner = &self.0;
         let name = String::from_utf8_lossy(host).into_owned();
-        let route =
-            if inner.depth < MAX_DEPTH { inner.router.as_ref().and_then(|router| router.route(&name, port, transport)) } else { None };
+        let route = if inner.depth < MAX_DEPTH {
+            inner.router.as_ref().and_then(|router| router.route(&inner.decoy, &name, port, transport))
+        } else {
+            None
+        };
         let mut forward = Forward {
             host: clip(host),
             port: port.into(),

@@ -4,7 +4,7 @@ use crate::conn::Conn;
 use crate::persona::{AccountPolicy, Decoy, Limits, MemoryKeys, Policy, Seed};
 use crate::recorder::{BoxFuture, Clock, Entry, EventSink, FileSink, FileStore, Recorder, Room, Seal};
 use crate::services::{Build, Service, ServiceDef};
-use crate::session::{self, Peer, Session};
+use crate::session::{self, PassivePort, PassivePorts, Peer, Session};
 use glasshive_event::{Envelope, Kind, RecordView, Transport, Tuple};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -169,7 +169,10 @@ impl Kit {
             limits: Limits::default(),
             accounts,
             pretended: Default::default(),
+            offers: def.default_ports.iter().map(|port| (*port, def.name.to_owned())).collect(),
+            passive: std::sync::OnceLock::new(),
         });
+        let _ = decoy.passive.set(Arc::new(LoopbackPorts));
         let settings = settings.parse::<toml::Table>().map_err(|error| error.message().to_owned())?;
         let service = (def.build)(&Build { decoy: &decoy, settings })?;
         let memory = Arc::new(Memory::default());
@@ -192,6 +195,20 @@ impl Kit {
         let source = SocketAddr::from(([192, 0, 2, 7], 40_000));
         self.serve(near, source, SocketAddr::from(([192, 0, 2, 1], 0)));
         far
+    }
+
+    /// Serves one datagram session; returns where to send, and where answers arrive.
+    pub fn datagrams(&self) -> (tokio::sync::mpsc::Sender<bytes::Bytes>, tokio::sync::mpsc::Receiver<Vec<u8>>) {
+        let (tx, rx) = tokio::sync::mpsc::channel(32);
+        let (answers, answered) = tokio::sync::mpsc::channel(1024);
+        let source = SocketAddr::from(([192, 0, 2, 7], 40_000));
+        let local = SocketAddr::from(([192, 0, 2, 1], 53));
+        let wire = Tuple { source: source.into(), destination: local.into() };
+        let peer = Peer { transport: Transport::Udp, wire, claimed: None, conn: None };
+        let session = Session::new(self.recorder.clone(), None, Arc::clone(&self.decoy), self.name, peer, self.cancel.child_token());
+        let conn = Conn::datagram(rx, Arc::new(Answers(answers)), session.counters(), self.decoy.limits.idle);
+        tokio::spawn(session::run(Arc::clone(&self.service), conn, session, Room::Now));
+        (tx, answered)
     }
 
     fn serve(&self, stream: impl crate::conn::Duplex + 'static, source: SocketAddr, local: SocketAddr) {
@@ -221,5 +238,43 @@ impl Kit {
             }
         });
         Ok(bound)
+    }
+}
+
+/// Hands a datagram session's answers to the test.
+struct Answers(tokio::sync::mpsc::Sender<Vec<u8>>);
+
+impl crate::conn::DatagramSink for Answers {
+    fn send<'a>(&'a self, data: &'a [u8]) -> BoxFuture<'a, std::io::Result<()>> {
+        let _ = self.0.try_send(data.to_vec());
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Passive ports on loopback, any number.
+struct LoopbackPorts;
+
+struct LoopbackPort(tokio::net::TcpListener, SocketAddr);
+
+impl PassivePorts for LoopbackPorts {
+    fn open(&self, _address: std::net::IpAddr) -> Option<Box<dyn PassivePort>> {
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).ok()?;
+        listener.set_nonblocking(true).ok()?;
+        let address = listener.local_addr().ok()?;
+        Some(Box::new(LoopbackPort(tokio::net::TcpListener::from_std(listener).ok()?, address)))
+    }
+}
+
+impl PassivePort for LoopbackPort {
+    fn address(&self) -> SocketAddr {
+        self.1
+    }
+    fn accept(&mut self) -> BoxFuture<'_, std::io::Result<(Box<dyn crate::conn::Duplex>, Peer)>> {
+        Box::pin(async move {
+            let (stream, source) = self.0.accept().await?;
+            let wire = Tuple { source: source.into(), destination: self.1.into() };
+            let peer = Peer { transport: Transport::Tcp, wire, claimed: None, conn: None };
+            Ok((Box::new(stream) as Box<dyn crate::conn::Duplex>, peer))
+        })
     }
 }

@@ -4,16 +4,23 @@
 
 use super::Decoy;
 use crate::system::{Account, Machine, MachineSpec, OsProfile};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// SSH software shown when the decoy has no SSH service of its own.
 const NO_SSH_SERVICE: &str = "OpenSSH_9.2p1 Debian-2+deb12u7";
+
+/// The process behind a service, where it is not named as the service is.
+const PROCESSES: &[(&str, &str)] =
+    &[("ssh", "sshd"), ("telnet", "inetutils-inetd"), ("dns", "named"), ("http", "nginx"), ("https", "nginx"), ("ftp", "vsftpd"), ("smtp", "master")];
+
+fn process(service: &str) -> &str {
+    PROCESSES.iter().find(|(name, _)| *name == service).map_or(service, |(_, process)| process)
+}
 
 /// What the services of a decoy tell its machine before it is built, and the machine.
 #[derive(Default)]
 pub struct Pretended {
     ssh_version: OnceLock<String>,
-    listening: Mutex<Vec<(u16, String)>>,
     machine: OnceLock<Arc<Machine>>,
 }
 
@@ -21,11 +28,6 @@ impl Pretended {
     /// The software version of the SSH banner, which `ssh -V` and `dpkg -l` repeat. The first one told stands.
     pub fn ssh_version(&self, version: &str) {
         let _ = self.ssh_version.set(version.to_owned());
-    }
-
-    /// Names a listening port and the process that holds it, for `ss` and `ps`. Too late once the machine is built.
-    pub fn listens(&self, port: u16, process: &str) {
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner).push((port, process.to_owned()));
     }
 }
 
@@ -63,7 +65,7 @@ impl Decoy {
             accounts: accounts.collect(),
             seed: seed.0,
             files: Vec::new(),
-            services: self.pretended.listening.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            services: self.offers.iter().map(|(port, service)| (*port, process(service).to_owned())).collect(),
             ssh_version: self.pretended.ssh_version.get().map_or(NO_SSH_SERVICE, String::as_str).to_owned(),
         }
     }

@@ -3,13 +3,14 @@
 //! `check` refuses implausible ones with the reason. Everything not written in the file is drawn from
 //! the seed, so that no two installations look alike and one never changes its mind.
 
+pub mod file;
 mod keys;
 mod machine;
 mod policy;
 mod seed;
 
-pub use machine::Pretended;
 pub use keys::{FileKeys, KeyStore, MemoryKeys};
+pub use machine::Pretended;
 pub use policy::{AccountPolicy, Policy};
 pub use seed::Seed;
 
@@ -45,6 +46,10 @@ pub struct Decoy {
     pub accounts: Vec<AccountPolicy>,
     /// The pretended machine, and what services tell it; starts empty.
     pub pretended: Pretended,
+    /// Ports and names of the services it offers, as its process list shows them.
+    pub offers: Vec<(u16, String)>,
+    /// Passive ports, set once the listeners are bound.
+    pub passive: std::sync::OnceLock<Arc<dyn crate::session::PassivePorts>>,
 }
 
 impl Decoy {

@@ -3,6 +3,8 @@
 //! A service never touches a socket, clock, file or the journal: [`Conn`] gives bytes, [`Session`]
 //! records and knows the time.
 
+mod dns;
+mod generic_tcp;
 mod ssh;
 mod telnet;
 
@@ -84,6 +86,8 @@ pub struct ServiceDef {
     pub transports: &'static [Transport],
     /// Ports it listens on when the persona names none.
     pub default_ports: &'static [u16],
+    /// Whether it opens passive data ports.
+    pub passive: bool,
     /// One line for people.
     pub summary: &'static str,
     /// Builds it; the error is one line naming the key and the remedy.
@@ -91,7 +95,7 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[&ssh::SERVICE, &telnet::SERVICE];
+pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE, &ssh::SERVICE, &telnet::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {
