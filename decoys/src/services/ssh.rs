@@ -34,6 +34,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     name: "ssh",
     transports: &[Transport::Tcp],
     default_ports: &[22],
+    passive: false,
     summary: "OpenSSH with a shell, exec, forwards and a pretended Debian behind it",
     build,
 };
@@ -79,8 +80,8 @@ fn build(build: &Build<'_>) -> Result<Arc<dyn Service>, String> {
     if !(1..=100).contains(&settings.max_auth_tries) {
         return Err("max_auth_tries: must be 1 to 100".into());
     }
-    if !(5..=3600).contains(&settings.login_grace_time) {
-        return Err("login_grace_time: must be 5 to 3600 seconds".into());
+    if !(1..=3600).contains(&settings.login_grace_time) {
+        return Err("login_grace_time: must be 1 to 3600 seconds".into());
     }
     let mut methods = MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]);
     if settings.keyboard_interactive {
@@ -191,7 +192,7 @@ async fn greet(mut conn: Conn, session: &Session, banner: &str) -> Greeted {
 /// Everything after the identification lines.
 async fn talk(conn: Conn, session: Session, shared: Arc<Shared>, id: Vec<u8>, until: tokio::time::Instant) -> Outcome {
     let stop = CancellationToken::new();
-    let _stopped = stop.clone().drop_guard();
+    let _dropped = stop.clone().drop_guard();
     let counters = conn.counters();
     let entered = Arc::new(AtomicBool::new(false));
     let handle = Arc::new(OnceLock::new());
@@ -203,14 +204,26 @@ async fn talk(conn: Conn, session: Session, shared: Arc<Shared>, id: Vec<u8>, un
         Err(error) => return ended(&session, error, &counters).await,
     };
     let _ = handle.set(running.handle());
-    let result = tokio::select! {
-        result = &mut running => result,
-        () = tokio::time::sleep_until(until) => {
-            if entered.load(Ordering::Relaxed) {
-                running.await
-            } else {
-                return Outcome::Timeout;
-            }
+    let cancelled = session.cancelled();
+    let late = async {
+        tokio::time::sleep_until(until).await;
+        // In time: there is no other limit here.
+        while entered.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    let over = tokio::select! {
+        result = &mut running => Err(result),
+        () = late => Ok(Outcome::Timeout),
+        () = cancelled.cancelled() => Ok(Outcome::Server),
+    };
+    let result = match over {
+        Err(result) => result,
+        Ok(outcome) => {
+            // The visitor's last records are written before the session closes.
+            stop.cancel();
+            let _ = tokio::time::timeout(Duration::from_millis(400), running).await;
+            return outcome;
         }
     };
     match result {

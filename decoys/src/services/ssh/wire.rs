@@ -127,14 +127,22 @@ impl Wire {
                     Parsed::Malformed { what, offset } => self.wrong(what, offset, &first, None),
                 }
             }
-            Step::Bye(_) => {
-                self.ended = true;
-                self.clear = None;
-            }
+            Step::Bye(_) => self.end(),
             Step::Wrong { what, offset, says } => {
                 let held = std::mem::take(&mut clear.held).freeze();
                 self.wrong(what, offset, &held, says);
             }
+        }
+    }
+
+    /// No more of the visitor's bytes. Who leaves between his line and his KEXINIT still said who he was.
+    fn end(&mut self) {
+        self.ended = true;
+        self.clear = None;
+        let id = std::mem::take(&mut self.id);
+        if !id.is_empty() {
+            let session = self.session.clone();
+            self.recording = Some(Box::pin(async move { greet_without_kexinit(&session, &id).await }));
         }
     }
 
@@ -255,8 +263,9 @@ impl AsyncRead for Wire {
                 return Poll::Ready(this.failed.take().map_or(Ok(()), Err));
             }
             if this.stop.as_mut().poll(cx).is_ready() {
-                this.ended = true;
-                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                this.failed = Some(io::ErrorKind::ConnectionAborted.into());
+                this.end();
+                continue;
             }
             let Some(clear) = &mut this.clear else {
                 return Pin::new(&mut this.conn).poll_read(cx, buf);
@@ -266,11 +275,7 @@ impl AsyncRead for Wire {
                 let mut piece = ReadBuf::new(&mut piece);
                 this.failed = ready!(Pin::new(&mut this.conn).poll_read(cx, &mut piece)).err();
                 if piece.filled().is_empty() {
-                    this.ended = true;
-                    this.clear = None;
-                    // A visitor who leaves between his line and his KEXINIT still said who he was.
-                    let (session, id) = (this.session.clone(), std::mem::take(&mut this.id));
-                    this.recording = Some(Box::pin(async move { greet_without_kexinit(&session, &id).await }));
+                    this.end();
                     continue;
                 }
                 clear.held.extend_from_slice(piece.filled());
