@@ -10,8 +10,15 @@ use std::sync::{Arc, OnceLock};
 const NO_SSH_SERVICE: &str = "OpenSSH_9.2p1 Debian-2+deb12u7";
 
 /// The process behind a service, where it is not named as the service is.
-const PROCESSES: &[(&str, &str)] =
-    &[("ssh", "sshd"), ("telnet", "inetutils-inetd"), ("dns", "named"), ("http", "nginx"), ("https", "nginx"), ("ftp", "vsftpd"), ("smtp", "master")];
+const PROCESSES: &[(&str, &str)] = &[
+    ("ssh", "sshd"),
+    ("telnet", "inetutils-inetd"),
+    ("dns", "named"),
+    ("http", "nginx"),
+    ("https", "nginx"),
+    ("ftp", "vsftpd"),
+    ("smtp", "master"),
+];
 
 fn process(service: &str) -> &str {
     PROCESSES.iter().find(|(name, _)| *name == service).map_or(service, |(_, process)| process)
@@ -21,7 +28,7 @@ fn process(service: &str) -> &str {
 #[derive(Default)]
 pub struct Pretended {
     ssh_version: OnceLock<String>,
-    machine: OnceLock<Arc<Machine>>,
+    machine: OnceLock<Option<Arc<Machine>>>,
 }
 
 impl Pretended {
@@ -32,9 +39,17 @@ impl Pretended {
 }
 
 impl Decoy {
-    /// The decoy's pretended machine; the first call builds it.
-    pub fn machine(&self) -> Arc<Machine> {
-        Arc::clone(self.pretended.machine.get_or_init(|| Machine::new(self.machine_spec())))
+    /// The decoy's pretended machine; the first call builds it. `None`: this build's profile is broken, which is
+    /// logged once; a visitor gets no shell then.
+    pub fn machine(&self) -> Option<Arc<Machine>> {
+        let built = self.pretended.machine.get_or_init(|| match Machine::new(self.machine_spec()) {
+            Ok(machine) => Some(machine),
+            Err(error) => {
+                tracing::error!(decoy = %self.name, %error, "cannot build the pretended machine");
+                None
+            }
+        });
+        built.clone()
     }
 
     fn machine_spec(&self) -> MachineSpec {

@@ -10,7 +10,7 @@ use crate::conn::Conn;
 use crate::persona::Seed;
 use crate::recorder::BoxFuture;
 use crate::session::{Credential, Direction, Session, clip};
-use crate::system::{Action, Client, Completion, Input, Login, Mode, Terminal, Tty};
+use crate::system::{Action, Client, Completion, Login, Mode, Terminal, Tty, Via};
 use bytes::Bytes;
 use glasshive_event::Transport;
 use glasshive_event::detail::Request;
@@ -135,17 +135,9 @@ impl Line {
         match daemon {
             Daemon::Linux => b"Debian GNU/Linux 12\r\n".to_vec(),
             Daemon::Inetutils => {
-                let session = &self.session;
-                let mut shell = session.decoy().machine().login(Login {
-                    user: "root".into(),
-                    client: Client { peer: session.source(), local: session.local() },
-                    tty: None,
-                    interactive: false,
-                    now_ns: session.now_ns(),
-                });
-                let release = shell.run(b"uname -r", Input { bytes: b"", eof: true }, session.now_ns()).stdout;
-                let release = String::from_utf8_lossy(&release);
-                format!("\r\nLinux {} (localhost) (pts/0)\r\n\r\n", release.trim()).into_bytes()
+                let uname = self.session.decoy().machine().map(|machine| machine.uname()).unwrap_or_default();
+                let release = uname.split_whitespace().nth(1).unwrap_or_default();
+                format!("\r\nLinux {release} (localhost) (pts/0)\r\n\r\n").into_bytes()
             }
         }
     }
@@ -302,13 +294,15 @@ impl Screen for LineScreen {
 /// The shell, while options go on being answered.
 async fn seat(line: Line, user: Vec<u8>) -> Outcome {
     let Line { conn, session, mut parser, mut options, mut typed, mut after_cr, .. } = line;
-    let machine = session.decoy().machine();
+    let Some(machine) = session.decoy().machine() else {
+        return Outcome::Error("the pretended machine could not be built".into());
+    };
     let (columns, rows) = options.size.unwrap_or((80, 24));
     let term = if options.term.is_empty() { "network".to_owned() } else { options.term.clone() };
-    let greeting = machine.greeting(session.source_ip(), session.now_ns());
     let shell = machine.login(Login {
         user: String::from_utf8_lossy(&user).into_owned(),
         client: Client { peer: session.source(), local: session.local() },
+        via: Via::Telnet,
         tty: Some(Tty { term: term.clone(), columns, rows }),
         interactive: true,
         now_ns: session.now_ns(),
@@ -344,8 +338,8 @@ async fn seat(line: Line, user: Vec<u8>) -> Outcome {
                 if !out.is_empty() && to.lock().await.write_all(&out).await.is_err() {
                     return Outcome::Client;
                 }
-                if let Some((columns, _)) = options.size.filter(|_| options.size != before)
-                    && events.send(Event::Resize(columns)).await.is_err()
+                if let Some((columns, rows)) = options.size.filter(|_| options.size != before)
+                    && events.send(Event::Resize(columns, rows)).await.is_err()
                 {
                     return Outcome::Server;
                 }
@@ -358,7 +352,7 @@ async fn seat(line: Line, user: Vec<u8>) -> Outcome {
     };
     tokio::select! {
         outcome = reading => outcome,
-        status = seat.terminal(terminal, &greeting) => if status.is_some() { Outcome::Server } else { Outcome::Client },
+        status = seat.terminal(terminal) => if status.is_some() { Outcome::Server } else { Outcome::Client },
     }
 }
 

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use super::terminal::Completion;
-
 /// Which operating system a machine pretends to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OsProfile {
@@ -90,6 +88,15 @@ pub struct Client {
     pub local: SocketAddr,
 }
 
+/// Which service let the visitor in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// sshd.
+    Ssh,
+    /// telnetd and login.
+    Telnet,
+}
+
 /// How a session begins.
 #[derive(Clone, Debug)]
 pub struct Login {
@@ -97,6 +104,8 @@ pub struct Login {
     pub user: String,
     /// Both ends of the connection.
     pub client: Client,
+    /// Which service it is.
+    pub via: Via,
     /// The terminal, if one was asked for.
     pub tty: Option<Tty>,
     /// `true` for a login shell that reads lines, `false` for one command (an exec channel, `bash -c`).
@@ -163,7 +172,7 @@ pub enum Waiting {
     Secret,
 }
 
-/// The outcome of [`Shell::run`] and [`Shell::input`].
+/// The outcome of [`Shell::run`](super::Shell::run) and [`Shell::input`](super::Shell::input).
 #[derive(Clone, Debug, Default)]
 pub struct Ran {
     /// Standard output; on a terminal everything, in order.
@@ -176,9 +185,9 @@ pub struct Ran {
     pub known: bool,
     /// The shell ended (`exit`, `logout`, `exec`).
     pub logout: bool,
-    /// The line is unfinished (quote, here-document, `if`): send the next line to [`Shell::run`]; the prompt is `> `.
+    /// The line is unfinished (quote, here-document, `if`): send the next line to [`Shell::run`](super::Shell::run); the prompt is `> `.
     pub needs_more: bool,
-    /// A command waits for standard input: send it to [`Shell::input`].
+    /// A command waits for standard input: send it to [`Shell::input`](super::Shell::input).
     pub waiting: Option<Waiting>,
     /// How long this would have taken on a real machine.
     pub took: Duration,
@@ -201,57 +210,4 @@ pub struct OverlayStats {
     pub bytes: usize,
     /// Sources forgotten to stay within the bounds.
     pub evicted: u64,
-}
-
-/// One pretended machine, shared by all sessions of a decoy.
-pub struct Machine {
-    spec: MachineSpec,
-}
-
-impl Machine {
-    /// Builds the machine: its files, facts and processes.
-    pub fn new(spec: MachineSpec) -> Arc<Self> {
-        Arc::new(Self { spec })
-    }
-    /// Starts a session.
-    pub fn login(self: &Arc<Self>, login: Login) -> Shell {
-        Shell { machine: self.clone(), login }
-    }
-    /// What is printed between the login and the first prompt: the message of the day and the last-login line.
-    pub fn greeting(&self, _source: IpAddr, _now_ns: i64) -> Vec<u8> {
-        Vec::new()
-    }
-    /// What is kept for sources.
-    pub fn overlays(&self) -> OverlayStats {
-        OverlayStats::default()
-    }
-}
-
-/// One shell of one session.
-pub struct Shell {
-    machine: Arc<Machine>,
-    login: Login,
-}
-
-impl Shell {
-    /// Runs one line, or one `bash -c` command.
-    pub fn run(&mut self, _line: &[u8], _stdin: Input<'_>, _now_ns: i64) -> Ran {
-        Ran::default()
-    }
-    /// Continues a run that waits: `more` bytes of standard input, and whether it ended.
-    pub fn input(&mut self, _more: &[u8], _eof: bool, _now_ns: i64) -> Ran {
-        Ran::default()
-    }
-    /// Interrupt (^C): drops an unfinished line or a waiting command.
-    pub fn interrupt(&mut self, _now_ns: i64) -> Ran {
-        Ran::default()
-    }
-    /// Candidates for the word at the end of `before`.
-    pub fn complete(&self, _before: &[u8]) -> Completion {
-        Completion::default()
-    }
-    /// The prompt to show.
-    pub fn prompt(&self) -> Vec<u8> {
-        format!("{}@{}:~# ", self.login.user, self.machine.spec.hostname).into_bytes()
-    }
 }

@@ -5,7 +5,7 @@ use super::seat::{Event, Screen, Seat};
 use super::visit::Place;
 use crate::conn::Conn;
 use crate::session::{Direction, Session};
-use crate::system::{Client, Login, Shell, Terminal, Tty};
+use crate::system::{Client, Login, Shell, Terminal, Tty, Via};
 use bytes::Bytes;
 use russh::server::Msg;
 use russh::{ChannelWriteHalf, Error};
@@ -21,6 +21,8 @@ const STDERR: u32 = 1;
 pub(super) struct Task {
     pub(super) session: Session,
     pub(super) user: String,
+    /// Variables the visitor sent and sshd accepts.
+    pub(super) environment: Vec<(String, String)>,
     pub(super) write: ChannelWriteHalf<Msg>,
     pub(super) events: mpsc::Receiver<Event>,
     /// Cancelled when the connection is over.
@@ -65,25 +67,31 @@ impl Screen for Lent<'_> {
     }
 }
 
-fn log_in(session: &Session, user: &str, tty: Option<&Tty>, interactive: bool) -> Shell {
-    session.decoy().machine().login(Login {
-        user: user.to_owned(),
+fn log_in(task: &Task, tty: Option<&Tty>, interactive: bool) -> Option<Shell> {
+    let session = &task.session;
+    let mut shell = session.decoy().machine()?.login(Login {
+        user: task.user.clone(),
         client: Client { peer: session.source(), local: session.local() },
+        via: Via::Ssh,
         tty: tty.cloned(),
         interactive,
         now_ns: session.now_ns(),
-    })
+    });
+    for (name, value) in &task.environment {
+        shell.set_env(name, value.as_bytes());
+    }
+    Some(shell)
 }
 
 /// A shell: with a terminal it greets and prompts, without one it reads a script.
 pub(super) async fn shell(task: Task, tty: Option<Tty>) {
     let channel = task.write.id().number();
-    let greeting = tty.as_ref().map(|_| task.session.decoy().machine().greeting(task.session.source_ip(), task.session.now_ns()));
-    let shell = log_in(&task.session, &task.user, tty.as_ref(), true);
+    let shell = log_in(&task, tty.as_ref(), true);
     let screen = ChannelScreen { write: task.write, gone: task.gone, _place: task.place };
+    let Some(shell) = shell else { return screen.end(Some(1)).await };
     let seat = Seat { session: task.session, channel, role: "shell", shell, screen: Lent(&screen), events: task.events };
     let status = match tty {
-        Some(tty) => seat.terminal(Terminal::new(&tty.term, tty.columns, false), &greeting.unwrap_or_default()).await,
+        Some(tty) => seat.terminal(Terminal::new(&tty.term, tty.columns, false)).await,
         None => seat.piped().await,
     };
     screen.end(status).await;
@@ -92,8 +100,9 @@ pub(super) async fn shell(task: Task, tty: Option<Tty>) {
 /// One command.
 pub(super) async fn exec(task: Task, tty: Option<Tty>, command: Vec<u8>) {
     let channel = task.write.id().number();
-    let shell = log_in(&task.session, &task.user, tty.as_ref(), false);
+    let shell = log_in(&task, tty.as_ref(), false);
     let screen = ChannelScreen { write: task.write, gone: task.gone, _place: task.place };
+    let Some(shell) = shell else { return screen.end(Some(1)).await };
     let seat = Seat { session: task.session, channel, role: "exec", shell, screen: Lent(&screen), events: task.events };
     let terminal = tty.map(|tty| Terminal::new(&tty.term, tty.columns, false));
     let status = seat.exec(&command, terminal).await;
@@ -119,7 +128,7 @@ pub(super) async fn forward(mut task: Task, conn: Conn) {
                 Event::Eof => {
                     let _ = to.shutdown().await;
                 }
-                Event::Resize(_) | Event::Interrupt => {}
+                Event::Resize(..) | Event::Interrupt => {}
             }
         }
         let _ = to.shutdown().await;

@@ -26,7 +26,9 @@ pub(super) fn version(os: &str, seed: &Seed, given: Option<&str>) -> Result<Stri
     let Some(given) = given else {
         return match os {
             "debian12" => Ok((*seed.choose("ssh-version", DEBIAN_12).unwrap_or(&"OpenSSH_9.2p1 Debian-2+deb12u7")).to_owned()),
-            other => Err(format!("version: no OpenSSH build is known for os `{other}`; write one, as in version = \"OpenSSH_9.2p1 Debian-2+deb12u7\"")),
+            other => Err(format!(
+                "version: no OpenSSH build is known for os `{other}`; write one, as in version = \"OpenSSH_9.2p1 Debian-2+deb12u7\""
+            )),
         };
     };
     let version = given.strip_prefix("SSH-2.0-").unwrap_or(given);

@@ -26,8 +26,8 @@ pub(in crate::services) enum Event {
     Data(Bytes),
     /// The visitor will send no more.
     Eof,
-    /// The window has so many columns now.
-    Resize(u16),
+    /// The window has so many columns and rows now.
+    Resize(u16, u16),
     /// A signal for the running command.
     Interrupt,
 }
@@ -61,15 +61,16 @@ struct Gone;
 
 impl<S: Screen> Seat<S> {
     /// A login shell on a terminal. Returns its exit status, `None` when the visitor left.
-    pub(in crate::services) async fn terminal(mut self, mut terminal: Terminal, greeting: &[u8]) -> Option<i32> {
+    pub(in crate::services) async fn terminal(mut self, mut terminal: Terminal) -> Option<i32> {
         let mut command = Command::default();
-        self.show(Terminal::output(greeting)).await.ok()?;
+        let greeting = Terminal::output(self.shell.greeting());
+        self.show(greeting).await.ok()?;
         let prompt = terminal.begin(&self.shell.prompt());
         self.show(prompt).await.ok()?;
         loop {
             match self.events.recv().await? {
                 Event::Data(bytes) => self.typed(&mut terminal, &bytes).await,
-                Event::Resize(columns) => terminal.resize(columns),
+                Event::Resize(columns, rows) => self.resize(&mut terminal, columns, rows),
                 Event::Interrupt => self.typed(&mut terminal, &[3]).await,
                 Event::Eof => {}
             }
@@ -108,7 +109,7 @@ impl<S: Screen> Seat<S> {
             return Ok(None);
         }
         if ran.needs_more && !ran.logout {
-            let prompt = terminal.begin(b"> ");
+            let prompt = terminal.begin(&self.shell.prompt());
             self.show(prompt).await?;
             return Ok(None);
         }
@@ -152,7 +153,7 @@ impl<S: Screen> Seat<S> {
                         pending.extend(bytes);
                     }
                     Event::Eof => eof = true,
-                    Event::Resize(_) => {}
+                    Event::Resize(..) => {}
                     Event::Interrupt => {
                         self.note(&mut command, &ran).await;
                         return Some(130);
@@ -180,7 +181,7 @@ impl<S: Screen> Seat<S> {
             }
             match self.events.recv().await.ok_or(Gone)? {
                 Event::Data(bytes) => self.typed(terminal, &bytes).await,
-                Event::Resize(columns) => terminal.resize(columns),
+                Event::Resize(columns, rows) => self.resize(terminal, columns, rows),
                 Event::Interrupt => self.typed(terminal, &[3]).await,
                 Event::Eof => {}
             }
@@ -207,7 +208,7 @@ impl<S: Screen> Seat<S> {
                     }
                     Event::Eof => eof = true,
                     Event::Interrupt => return Some(130),
-                    Event::Resize(_) => {}
+                    Event::Resize(..) => {}
                 }
                 continue;
             };
@@ -256,6 +257,11 @@ impl<S: Screen> Seat<S> {
         terminal.next(&mut |before: &[u8]| shell.complete(before))
     }
 
+    fn resize(&mut self, terminal: &mut Terminal, columns: u16, rows: u16) {
+        terminal.resize(columns);
+        self.shell.resize(columns, rows);
+    }
+
     async fn typed(&mut self, terminal: &mut Terminal, bytes: &[u8]) {
         self.session.stream(self.channel, self.role, Direction::In, bytes).await;
         let kept = terminal.push(bytes);
@@ -283,7 +289,7 @@ impl<S: Screen> Seat<S> {
                             return Ok(());
                         }
                     }
-                    Event::Resize(columns) => terminal.resize(columns),
+                    Event::Resize(columns, rows) => self.resize(terminal, columns, rows),
                     Event::Interrupt => return Ok(()),
                     Event::Eof => {}
                 }

@@ -26,6 +26,8 @@ const MAX_SESSIONS: usize = 10;
 const MAX_FORWARDS: usize = 64;
 /// Records of side requests (env, signals, refused forwards) of one visitor; more is counted.
 const MAX_REQUESTS: u32 = 256;
+/// Variables of one channel that are kept.
+const MAX_ENVIRONMENT: usize = 32;
 /// Messages of a channel that wait for its task; each is at most one packet.
 const QUEUE: usize = 8;
 /// How long input waits for a task that does not take it.
@@ -69,6 +71,7 @@ impl Drop for Place {
 struct Slot {
     events: mpsc::Sender<Event>,
     tty: Option<Tty>,
+    environment: Vec<(String, String)>,
     /// What the task needs; taken when it starts.
     start: Option<(ChannelWriteHalf<Msg>, mpsc::Receiver<Event>, Place)>,
 }
@@ -186,7 +189,7 @@ impl Visit {
         // Input comes through the callbacks below; russh's own queue of the channel is given up.
         let (_, write) = channel.split();
         let (events, received) = mpsc::channel(QUEUE);
-        self.channels.insert(id, Slot { events, tty: None, start: Some((write, received, place)) });
+        self.channels.insert(id, Slot { events, tty: None, environment: Vec::new(), start: Some((write, received, place)) });
         id
     }
 
@@ -204,6 +207,7 @@ impl Visit {
         let task = Task {
             session: self.session.clone(),
             user: self.user.clone().unwrap_or_default(),
+            environment: std::mem::take(&mut slot.environment),
             write,
             events,
             gone: self.gone.clone(),
@@ -314,7 +318,12 @@ impl server::Handler for Visit {
         Ok(())
     }
 
-    async fn channel_open_session(&mut self, channel: Channel<Msg>, reply: ChannelOpenHandle, _: &mut server::Session) -> Result<(), Error> {
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut server::Session,
+    ) -> Result<(), Error> {
         match Place::take(&self.sessions, MAX_SESSIONS) {
             Some(place) => {
                 self.seat(channel, place);
@@ -443,7 +452,7 @@ impl server::Handler for Visit {
         _: &mut server::Session,
     ) -> Result<(), Error> {
         self.session.terminal(id.number(), columns, rows);
-        self.give(id, Event::Resize(small(columns))).await;
+        self.give(id, Event::Resize(small(columns), small(rows))).await;
         Ok(())
     }
 
@@ -451,6 +460,9 @@ impl server::Handler for Visit {
         // Debian's sshd_config: AcceptEnv LANG LC_*
         let accepted = name == "LANG" || name.starts_with("LC_");
         let value: String = value.chars().take(1024).collect();
+        if let Some(slot) = self.channels.get_mut(&id).filter(|slot| accepted && slot.environment.len() < MAX_ENVIRONMENT) {
+            slot.environment.push((name.chars().take(64).collect(), value.clone()));
+        }
         self.note("env", name.as_bytes(), &[("value", value.into())], if accepted { "accepted" } else { "refused" }).await;
         if accepted { session.channel_success(id) } else { session.channel_failure(id) }
     }
@@ -505,7 +517,8 @@ impl server::Handler for Visit {
         self.forward("tcpip-forward", address.as_bytes(), asked, None).await;
         self.remote_forwards = self.remote_forwards.saturating_add(1);
         // As sshd: a privileged port is root's, and nobody has more than a hundred listeners here.
-        let allowed = self.remote_forwards <= 100 && asked <= 65_535 && (asked == 0 || asked >= 1024 || self.user.as_deref() == Some("root"));
+        let allowed =
+            self.remote_forwards <= 100 && asked <= 65_535 && (asked == 0 || asked >= 1024 || self.user.as_deref() == Some("root"));
         if allowed && asked == 0 {
             let label = format!("listen/{}/{}", self.session.id(), self.remote_forwards);
             *port = u32::try_from(self.shared.seed.below(&label, 28_232)).unwrap_or(0).saturating_add(32_768);

