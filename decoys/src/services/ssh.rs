@@ -3,6 +3,7 @@
 //! Until the visitor's identification line is there only a small buffer is held; then stock russh takes
 //! the stream over (`ssh/wire.rs`). It must never dial: forwards are answered in process or refused.
 
+pub(in crate::services) mod backlog;
 mod channel;
 mod claims;
 mod hostkeys;
@@ -196,8 +197,8 @@ async fn talk(conn: Conn, session: Session, shared: Arc<Shared>, id: Vec<u8>, un
     let counters = conn.counters();
     let entered = Arc::new(AtomicBool::new(false));
     let handle = Arc::new(OnceLock::new());
-    let wire = Wire::new(conn, session.clone(), id, stop.clone());
     let visit = Visit::new(session.clone(), Arc::clone(&shared), Arc::clone(&handle), Arc::clone(&entered));
+    let wire = Wire::new(conn, session.clone(), id, visit.backlog(), stop.clone());
     let said_goodbye = visit.said_goodbye();
     let mut running = match russh::server::run_stream(Arc::clone(&shared.config), wire, visit).await {
         Ok(running) => running,

@@ -4,6 +4,7 @@
 mod iac;
 mod options;
 
+use super::ssh::backlog::Backlog;
 use super::ssh::seat::{Event, Screen, Seat};
 use super::{Build, Outcome, Service, ServiceDef};
 use crate::conn::Conn;
@@ -309,7 +310,8 @@ async fn seat(line: Line, user: Vec<u8>) -> Outcome {
     });
     let (mut from, to) = tokio::io::split(conn);
     let to = Arc::new(Mutex::new(to));
-    let (events, received) = mpsc::channel(8);
+    let (events, received) = mpsc::unbounded_channel();
+    let backlog = Arc::new(Backlog::default());
     let terminal = Terminal::new(&term, columns, true);
     if after_cr && typed.front().is_some_and(|byte| matches!(byte, b'\n' | 0)) {
         typed.pop_front();
@@ -317,12 +319,14 @@ async fn seat(line: Line, user: Vec<u8>) -> Outcome {
     }
     if !typed.is_empty() {
         after_cr = false;
-        let _ = events.try_send(Event::Data(Vec::from(typed).into()));
+        let weight = backlog.add(typed.len());
+        let _ = events.send((Event::Data(Vec::from(typed).into()), weight));
     }
     let seat =
         Seat { session: session.clone(), channel: CHANNEL, role: ROLE, shell, screen: LineScreen(Arc::clone(&to)), events: received };
     let reading = async {
         loop {
+            backlog.room().await;
             let mut buffer = bytes::BytesMut::with_capacity(2048);
             match from.read_buf(&mut buffer).await {
                 Ok(0) => return Outcome::Client,
@@ -339,11 +343,12 @@ async fn seat(line: Line, user: Vec<u8>) -> Outcome {
                     return Outcome::Client;
                 }
                 if let Some((columns, rows)) = options.size.filter(|_| options.size != before)
-                    && events.send(Event::Resize(columns, rows)).await.is_err()
+                    && events.send((Event::Resize(columns, rows), backlog.add(0))).is_err()
                 {
                     return Outcome::Server;
                 }
-                if !text.is_empty() && events.send(Event::Data(text.into())).await.is_err() {
+                let weight = backlog.add(text.len());
+                if !text.is_empty() && events.send((Event::Data(text.into()), weight)).is_err() {
                     return Outcome::Server;
                 }
             }

@@ -1,7 +1,7 @@
 //! The task of one channel: a shell, a command, or a forwarded connection. It must never outlive the
 //! visitor: everything that waits for a window also watches for his going.
 
-use super::seat::{Event, Screen, Seat};
+use super::seat::{Event, Queued, Screen, Seat};
 use super::visit::Place;
 use crate::conn::Conn;
 use crate::session::{Direction, Session};
@@ -11,7 +11,7 @@ use russh::server::Msg;
 use russh::{ChannelWriteHalf, Error};
 use std::future::Future;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 /// Standard error of a channel.
@@ -24,7 +24,7 @@ pub(super) struct Task {
     /// Variables the visitor sent and sshd accepts.
     pub(super) environment: Vec<(String, String)>,
     pub(super) write: ChannelWriteHalf<Msg>,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) events: UnboundedReceiver<Queued>,
     /// Cancelled when the connection is over.
     pub(super) gone: CancellationToken,
     /// The channel's place among those allowed at once.
@@ -117,18 +117,18 @@ pub(super) async fn forward(mut task: Task, conn: Conn) {
     let (mut from, mut to) = tokio::io::split(conn);
     let session = &task.session;
     let outward = async {
-        while let Some(event) = task.events.recv().await {
-            match event {
-                Event::Data(bytes) => {
+        while let Some(queued) = task.events.recv().await {
+            match queued {
+                (Event::Data(bytes), _) => {
                     session.stream(channel, ROLE, Direction::In, &bytes).await;
                     if to.write_all(&bytes).await.is_err() {
                         return;
                     }
                 }
-                Event::Eof => {
+                (Event::Eof, _) => {
                     let _ = to.shutdown().await;
                 }
-                Event::Resize(..) | Event::Interrupt => {}
+                (Event::Resize(..) | Event::Interrupt, _) => {}
             }
         }
         let _ = to.shutdown().await;

@@ -7,9 +7,12 @@ use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 /// Bits of an RSA key of `ssh-keygen`.
 const RSA_BITS: usize = 3072;
 
+/// Makes one key.
+type Make = fn() -> ssh_key::Result<PrivateKey>;
+
 /// The decoy's host keys in the order sshd loads them.
 pub(super) fn load(decoy: &Decoy) -> Result<Vec<PrivateKey>, String> {
-    let kinds: [(&str, fn() -> ssh_key::Result<PrivateKey>); 3] = [
+    let kinds: [(&str, Make); 3] = [
         ("rsa", || RsaKeypair::random(&mut russh::keys::key::safe_rng(), RSA_BITS).map(PrivateKey::from)),
         ("ecdsa", || PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 })),
         ("ed25519", || PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)),

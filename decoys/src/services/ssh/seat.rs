@@ -1,6 +1,7 @@
 //! A visitor at the pretended machine: a shell, with or without a terminal, whose every line, byte and
 //! file is recorded. Telnet uses it too. It must never hold more input than its bounded queue.
 
+use super::backlog::Weight;
 use crate::session::{Direction, Session};
 use crate::system::{Action, Input, Mode, Ran, Shell, Terminal, Waiting};
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Longest time a command may seem to take.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -32,6 +33,9 @@ pub(in crate::services) enum Event {
     Interrupt,
 }
 
+/// An event and what it weighs until it is used.
+pub(in crate::services) type Queued = (Event, Weight);
+
 /// Where a seat's output goes. `false`: the visitor is gone.
 pub(in crate::services) trait Screen: Send {
     /// Standard output, or all output of a terminal.
@@ -52,8 +56,8 @@ pub(in crate::services) struct Seat<S> {
     pub shell: Shell,
     /// Where output goes.
     pub screen: S,
-    /// What the visitor sends; closed when he is gone.
-    pub events: mpsc::Receiver<Event>,
+    /// What the visitor sends, bounded by the backlog; closed when he is gone.
+    pub events: UnboundedReceiver<Queued>,
 }
 
 /// The visitor is gone.
@@ -69,10 +73,10 @@ impl<S: Screen> Seat<S> {
         self.show(prompt).await.ok()?;
         loop {
             match self.events.recv().await? {
-                Event::Data(bytes) => self.typed(&mut terminal, &bytes).await,
-                Event::Resize(columns, rows) => self.resize(&mut terminal, columns, rows),
-                Event::Interrupt => self.typed(&mut terminal, &[3]).await,
-                Event::Eof => {}
+                (Event::Data(bytes), _) => self.typed(&mut terminal, &bytes).await,
+                (Event::Resize(columns, rows), _) => self.resize(&mut terminal, columns, rows),
+                (Event::Interrupt, _) => self.typed(&mut terminal, &[3]).await,
+                (Event::Eof, _) => {}
             }
             while let Some(action) = self.next_action(&mut terminal) {
                 let ran = match action {
@@ -148,13 +152,13 @@ impl<S: Screen> Seat<S> {
             }
             while pending.is_empty() && !eof {
                 match self.events.recv().await? {
-                    Event::Data(bytes) => {
+                    (Event::Data(bytes), _) => {
                         self.session.stream(self.channel, self.role, Direction::In, &bytes).await;
                         pending.extend(bytes);
                     }
-                    Event::Eof => eof = true,
-                    Event::Resize(..) => {}
-                    Event::Interrupt => {
+                    (Event::Eof, _) => eof = true,
+                    (Event::Resize(..), _) => {}
+                    (Event::Interrupt, _) => {
                         self.note(&mut command, &ran).await;
                         return Some(130);
                     }
@@ -180,10 +184,10 @@ impl<S: Screen> Seat<S> {
                 }
             }
             match self.events.recv().await.ok_or(Gone)? {
-                Event::Data(bytes) => self.typed(terminal, &bytes).await,
-                Event::Resize(columns, rows) => self.resize(terminal, columns, rows),
-                Event::Interrupt => self.typed(terminal, &[3]).await,
-                Event::Eof => {}
+                (Event::Data(bytes), _) => self.typed(terminal, &bytes).await,
+                (Event::Resize(columns, rows), _) => self.resize(terminal, columns, rows),
+                (Event::Interrupt, _) => self.typed(terminal, &[3]).await,
+                (Event::Eof, _) => {}
             }
         }
     }
@@ -202,13 +206,13 @@ impl<S: Screen> Seat<S> {
                     break;
                 }
                 match self.events.recv().await? {
-                    Event::Data(bytes) => {
+                    (Event::Data(bytes), _) => {
                         self.session.stream(self.channel, self.role, Direction::In, &bytes).await;
                         text.extend_from_slice(&bytes);
                     }
-                    Event::Eof => eof = true,
-                    Event::Interrupt => return Some(130),
-                    Event::Resize(..) => {}
+                    (Event::Eof, _) => eof = true,
+                    (Event::Interrupt, _) => return Some(130),
+                    (Event::Resize(..), _) => {}
                 }
                 continue;
             };
@@ -283,15 +287,15 @@ impl<S: Screen> Seat<S> {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return Ok(()),
                 event = self.events.recv() => match event.ok_or(Gone)? {
-                    Event::Data(bytes) => {
+                    (Event::Data(bytes), _) => {
                         self.typed(terminal, &bytes).await;
                         if bytes.contains(&3) {
                             return Ok(());
                         }
                     }
-                    Event::Resize(columns, rows) => self.resize(terminal, columns, rows),
-                    Event::Interrupt => return Ok(()),
-                    Event::Eof => {}
+                    (Event::Resize(columns, rows), _) => self.resize(terminal, columns, rows),
+                    (Event::Interrupt, _) => return Ok(()),
+                    (Event::Eof, _) => {}
                 }
             }
         }

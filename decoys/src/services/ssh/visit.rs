@@ -3,8 +3,9 @@
 //! the same loop carries the window the task may be waiting for.
 
 use super::Shared;
+use super::backlog::Backlog;
 use super::channel::{self, Task};
-use super::seat::Event;
+use super::seat::{Event, Queued};
 use crate::session::{Credential, Session, clip};
 use crate::system::Tty;
 use bytes::Bytes;
@@ -28,10 +29,6 @@ const MAX_FORWARDS: usize = 64;
 const MAX_REQUESTS: u32 = 256;
 /// Variables of one channel that are kept.
 const MAX_ENVIRONMENT: usize = 32;
-/// Messages of a channel that wait for its task; each is at most one packet.
-const QUEUE: usize = 8;
-/// How long input waits for a task that does not take it.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(super) struct Visit {
@@ -48,6 +45,7 @@ pub(super) struct Visit {
     channels: HashMap<ChannelId, Slot>,
     sessions: Arc<AtomicUsize>,
     forwards: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
     gone: CancellationToken,
     _left: DropGuard,
 }
@@ -69,11 +67,11 @@ impl Drop for Place {
 }
 
 struct Slot {
-    events: mpsc::Sender<Event>,
+    events: mpsc::UnboundedSender<Queued>,
     tty: Option<Tty>,
     environment: Vec<(String, String)>,
     /// What the task needs; taken when it starts.
-    start: Option<(ChannelWriteHalf<Msg>, mpsc::Receiver<Event>, Place)>,
+    start: Option<(ChannelWriteHalf<Msg>, mpsc::UnboundedReceiver<Queued>, Place)>,
 }
 
 impl Visit {
@@ -92,10 +90,16 @@ impl Visit {
             remote_forwards: 0,
             channels: HashMap::new(),
             sessions: Arc::default(),
+            backlog: Arc::default(),
             forwards: Arc::default(),
             _left: gone.clone().drop_guard(),
             gone,
         }
+    }
+
+    /// The input that waits for this visit's tasks.
+    pub(super) fn backlog(&self) -> Arc<Backlog> {
+        Arc::clone(&self.backlog)
     }
 
     /// Set when the server disconnected the visitor.
@@ -188,16 +192,18 @@ impl Visit {
         let id = channel.id();
         // Input comes through the callbacks below; russh's own queue of the channel is given up.
         let (_, write) = channel.split();
-        let (events, received) = mpsc::channel(QUEUE);
+        let (events, received) = mpsc::unbounded_channel();
         self.channels.insert(id, Slot { events, tty: None, environment: Vec::new(), start: Some((write, received, place)) });
         id
     }
 
-    async fn give(&self, id: ChannelId, event: Event) {
-        let Some(slot) = self.channels.get(&id) else { return };
-        let size = if let Event::Data(bytes) = &event { bytes.len() as u64 } else { 0 };
-        if tokio::time::timeout(PATIENCE, slot.events.send(event)).await.is_err() {
-            self.session.count_cut(size);
+    /// Queues an event for a channel's task; the stream is not read while too much is queued.
+    fn give(&self, id: ChannelId, event: Event) {
+        if let Some(slot) = self.channels.get(&id)
+            && !slot.events.is_closed()
+        {
+            let bytes = if let Event::Data(bytes) = &event { bytes.len() } else { 0 };
+            let _ = slot.events.send((event, self.backlog.add(bytes)));
         }
     }
 
@@ -412,15 +418,12 @@ impl server::Handler for Visit {
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _: &mut server::Session) -> Result<(), Error> {
-        self.give(id, Event::Eof).await;
+        self.give(id, Event::Eof);
         Ok(())
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut server::Session) -> Result<(), Error> {
-        // A visitor may send packets larger than the window allows for; they are cut to size, none is dropped.
-        for piece in data.chunks(32 * 1024) {
-            self.give(id, Event::Data(Bytes::copy_from_slice(piece))).await;
-        }
+        self.give(id, Event::Data(Bytes::copy_from_slice(data)));
         Ok(())
     }
 
@@ -452,7 +455,7 @@ impl server::Handler for Visit {
         _: &mut server::Session,
     ) -> Result<(), Error> {
         self.session.terminal(id.number(), columns, rows);
-        self.give(id, Event::Resize(small(columns), small(rows))).await;
+        self.give(id, Event::Resize(small(columns), small(rows)));
         Ok(())
     }
 
@@ -507,7 +510,7 @@ impl server::Handler for Visit {
     async fn signal(&mut self, id: ChannelId, signal: Sig, _: &mut server::Session) -> Result<(), Error> {
         self.note("signal", format!("{signal:?}").as_bytes(), &[], "accepted").await;
         if matches!(signal, Sig::INT | Sig::TERM | Sig::KILL | Sig::HUP | Sig::QUIT) {
-            self.give(id, Event::Interrupt).await;
+            self.give(id, Event::Interrupt);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! recorded and then forgotten. Input OpenSSH would not go on with ends here, as it ends there.
 //! It must never keep bytes once the KEXINIT is past.
 
+use super::backlog::Backlog;
 use crate::conn::Conn;
 use crate::recorder::BoxFuture;
 use crate::session::{Session, clip};
@@ -12,10 +13,14 @@ use glasshive_proto::Parsed;
 use glasshive_proto::ssh::{MAX_PACKET, MSG_KEXINIT, kexinit};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+/// How long a visitor's channels may take nothing of a full backlog before he is dropped.
+const STUCK: std::time::Duration = std::time::Duration::from_secs(120);
 const MSG_DISCONNECT: u8 = 1;
 const MSG_IGNORE: u8 = 2;
 const MSG_UNIMPLEMENTED: u8 = 3;
@@ -40,6 +45,9 @@ pub(super) struct Wire {
     /// A record on its way; nothing goes on before it is there.
     recording: Option<BoxFuture<'static, ()>>,
     ended: bool,
+    backlog: Arc<Backlog>,
+    /// Runs while the backlog is full.
+    full: Option<Pin<Box<Sleep>>>,
     /// Why the visitor's bytes ended, when not by his own close.
     failed: Option<io::Error>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -70,7 +78,7 @@ enum Step {
 
 impl Wire {
     /// `id`: the visitor's line; `replay`: how russh is told it. Cancelling `stop` ends reads.
-    pub(super) fn new(conn: Conn, session: Session, id: Vec<u8>, stop: CancellationToken) -> Self {
+    pub(super) fn new(conn: Conn, session: Session, id: Vec<u8>, backlog: Arc<Backlog>, stop: CancellationToken) -> Self {
         let ready = replayed(&id);
         Self {
             conn,
@@ -82,6 +90,8 @@ impl Wire {
             out: BytesMut::new(),
             recording: None,
             ended: false,
+            backlog,
+            full: None,
             failed: None,
             stop: Box::pin(stop.cancelled_owned()),
         }
@@ -264,6 +274,14 @@ impl AsyncRead for Wire {
                 this.end();
                 continue;
             }
+            if this.backlog.full(cx.waker()) {
+                let stuck = this.full.get_or_insert_with(|| Box::pin(tokio::time::sleep(STUCK)));
+                ready!(stuck.as_mut().poll(cx));
+                this.failed = Some(io::ErrorKind::TimedOut.into());
+                this.end();
+                continue;
+            }
+            this.full = None;
             let Some(clear) = &mut this.clear else {
                 return Pin::new(&mut this.conn).poll_read(cx, buf);
             };
