@@ -521,7 +521,11 @@ pub async fn run(service: Arc<dyn crate::services::Service>, conn: Conn, session
     let future = service.serve(conn, session.clone());
     let mut task = tokio::spawn(future);
     let (reason, error) = tokio::select! {
-        done = &mut task => outcome(done),
+        done = &mut task => match outcome(done) {
+            // It saw the token before this did.
+            ("server", error) if cancel.is_cancelled() => ("shutdown", error),
+            other => other,
+        },
         () = tokio::time::sleep(limits.session) => { task.abort(); let _ = task.await; ("limit", None) }
         () = cancel.cancelled() => {
             // Services that watch the token get a moment to say goodbye as the real one would.

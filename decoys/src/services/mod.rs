@@ -7,6 +7,8 @@ mod dns;
 mod generic_tcp;
 mod http;
 mod https;
+mod ssh;
+mod telnet;
 
 use crate::conn::Conn;
 use crate::persona::Decoy;
@@ -95,7 +97,7 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE];
+pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE, &ssh::SERVICE, &telnet::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {
