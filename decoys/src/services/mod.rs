@@ -4,6 +4,7 @@
 //! records and knows the time.
 
 mod dns;
+mod ftp;
 mod generic_tcp;
 mod http;
 mod https;
@@ -95,7 +96,7 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE];
+pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &ftp::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {
