@@ -138,7 +138,7 @@ impl Server {
                     Parsed::Malformed { offset: at, what } => {
                         let rest = buf.get(at.min(buf.len())..).unwrap_or_default();
                         session.malformed("http", what, offset + at as u64, rest).await;
-                        return self.refuse(conn, session, &buf, what).await;
+                        return self.refuse(conn, session, &buf, at, what).await;
                     }
                     Parsed::Incomplete { .. } => {
                         // nginx reads a first KiB and then takes its large buffers.
@@ -208,8 +208,9 @@ impl Server {
     }
 
     /// Answers what is no request, as nginx does: by the kind of fault.
-    async fn refuse(&self, mut conn: Conn, session: &Session, raw: &[u8], what: &str) -> io::Result<Outcome> {
+    async fn refuse(&self, mut conn: Conn, session: &Session, raw: &[u8], at: usize, what: &str) -> io::Result<Outcome> {
         let skipped = raw.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        let heard = raw.get(skipped..at).unwrap_or_default();
         let raw = raw.get(skipped..).unwrap_or_default();
         let answer = match what {
             VERSION_SYNTAX if no_such_version(raw) => Answer::error(505),
@@ -231,7 +232,7 @@ impl Server {
         session.request(&detail).await;
         let is_head = raw.starts_with(b"HEAD ");
         // nginx pads for a browser it has already heard of.
-        let agent = raw.split(|b| *b == b'\n').skip(1).find_map(|line| {
+        let agent = heard.split(|b| *b == b'\n').skip(1).find_map(|line| {
             let (name, value) = line.split_at_checked(11)?;
             name.eq_ignore_ascii_case(b"user-agent:").then_some(value)
         });

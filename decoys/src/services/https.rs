@@ -55,3 +55,6 @@ async fn serve(mut conn: Conn, session: Session, server: &Server, profile: &Prof
     }
     Ok(server.serve_plain(conn, session).await)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! records and knows the time.
 
 mod dns;
+mod ftp;
 mod generic_tcp;
 mod http;
 mod https;
@@ -97,7 +98,15 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE, &ssh::SERVICE, &telnet::SERVICE];
+pub static SERVICES: &[&ServiceDef] = &[
+    &dns::SERVICE,
+    &ftp::SERVICE,
+    &generic_tcp::SERVICE,
+    &http::SERVICE,
+    &https::SERVICE,
+    &ssh::SERVICE,
+    &telnet::SERVICE,
+];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {
