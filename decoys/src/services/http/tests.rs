@@ -91,7 +91,7 @@ async fn ask(address: SocketAddr, request: &[u8]) -> Vec<u8> {
             answer.extend_from_slice(&buf[..n]);
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), reading).await.expect("neither answer nor close");
+    Box::pin(tokio::time::timeout(Duration::from_secs(30), reading)).await.expect("neither answer nor close");
     drop(writing.await);
     answer
 }
