@@ -45,7 +45,8 @@ fn two_nets_one_controller() {
     let world = world(&dir, true, &[("alpha", Dial::Node), ("beta", Dial::Controller)], PERSONA, "");
     let lab = world.lab.as_ref().unwrap();
     // The second node may answer the controller and open nothing itself.
-    let wall = "table inet wall { chain out { type filter hook output priority 0; policy accept; oifname \"mgmt0\" ct state new drop; } }";
+    let wall =
+        "table inet wall { chain out { type filter hook output priority 0; policy accept; oifname \"mgmt0\" ct state new drop\n }\n }";
     let mut nft = lab.inside("n2", std::path::Path::new("nft"));
     nft.arg(wall);
     run_ok(nft, None, LIMIT).unwrap();
