@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 mod directory;
+mod nudge;
 
 pub use directory::{check_room, is_clean, list, quarantine, remove};
 
@@ -30,8 +31,16 @@ const READY: &str = "READY";
 const CLEAN: &str = "CLEAN";
 /// sled releases its lock a little after the last handle drops; this long we wait for it.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Largest value of an entry, bytes. sled keeps up to 17 entries in a page, and writes a page over a
+/// quarter of its own segment into a file under `blobs/` that it never syncs: a power cut could take a
+/// whole page of durable entries. So pages must stay below that.
+pub const MAX_VALUE: usize = 24 << 10;
+/// sled's own segment: 17 entries of the largest size and their keys are less than a quarter of it.
+const SLED_SEGMENT: usize = 2 << 20;
 /// Room taken on disk ahead of what is written, bytes.
-const AHEAD: u64 = 2 << 20;
+const AHEAD: u64 = 1 << 20;
+/// The same for opening: sled may write a little at the next multiple of its own segment.
+const AHEAD_OPEN: u64 = 1 << 20;
 /// A drop of sled that takes longer is left behind, and the segment stays without `CLEAN`.
 const DROP_WAIT: Duration = Duration::from_secs(60);
 
@@ -101,6 +110,7 @@ pub struct Batch {
     inner: sled::Batch,
     operations: usize,
     bytes: usize,
+    largest: usize,
 }
 
 impl Batch {
@@ -109,9 +119,10 @@ impl Batch {
         Self::default()
     }
 
-    /// Sets `key` to `value`.
+    /// Sets `key` to `value`, of at most [`MAX_VALUE`] bytes together; [`Segment::apply`] refuses larger ones.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.inner.insert(key, value);
+        self.largest = self.largest.max(key.len().saturating_add(value.len()));
         self.operations += 1;
         self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
     }
@@ -143,6 +154,7 @@ impl Batch {
 pub struct Segment {
     dir: PathBuf,
     db: Option<sled::Db>,
+    nudge: Option<nudge::Nudge>,
     file: File,
     broken: AtomicBool,
     /// Disk blocks are ours up to this offset of `db`; `u64::MAX` where the file system cannot promise any.
@@ -191,6 +203,9 @@ impl Segment {
     /// thread, panics caught.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, SegmentError> {
         let at = |source| io_error(dir, source);
+        if !dir.try_exists().map_err(at)? && !copy_name(dir).try_exists().map_err(at)? {
+            return Err(SegmentError::Damaged { dir: dir.to_owned(), why: "its directory is gone".to_owned() });
+        }
         if !dir.join(READY).try_exists().map_err(at)? && !copy_name(dir).try_exists().map_err(at)? {
             disk::remove_tree(dir).map_err(at)?;
             return Ok(Opened { segment: Self::create(dir, cache_bytes)?, clean: true, was_new: true, copy: None });
@@ -222,11 +237,14 @@ impl Segment {
         if batch.is_empty() {
             return Ok(());
         }
+        if batch.largest > MAX_VALUE {
+            let why = format!("an entry of {} bytes is over the limit of {MAX_VALUE}", batch.largest);
+            return Err(SegmentError::Io { path: self.dir.clone(), source: io::Error::new(io::ErrorKind::InvalidInput, why) });
+        }
         self.promise_room(batch.bytes())?;
         self.guard(|db| {
             db.apply_batch(batch.inner)?;
-            db.flush()?;
-            self.file.sync_data().map_err(sled::Error::from)
+            self.flush(db)
         })
         .map_err(|e| {
             self.broken.store(true, Ordering::Release);
@@ -239,21 +257,26 @@ impl Segment {
         self.broken.load(Ordering::Acquire)
     }
 
-    /// Takes disk blocks behind the end of the file for what a batch may write. A write of sled that
-    /// meets a full disk can leave a database that does not open again (seen); this one cannot fail so.
+    /// The durable point: everything written so far survives a power cut.
+    fn flush(&self, db: &sled::Db) -> sled::Result<()> {
+        match &self.nudge {
+            Some(nudge) => nudge.watching(|| db.flush())?,
+            None => db.flush()?,
+        };
+        self.file.sync_data().map_err(sled::Error::from)
+    }
+
+    /// Takes room for a batch, unless enough is taken already.
     fn promise_room(&self, bytes: usize) -> Result<(), SegmentError> {
-        let promised = self.promised.load(Ordering::Acquire);
         let at = |source| io_error(&self.dir, source);
-        let end = self.file.metadata().map_err(at)?.len();
-        let need = end.saturating_add((bytes as u64).saturating_mul(3)).saturating_add(AHEAD / 2);
-        if need <= promised {
-            return Ok(());
+        let meta = self.file.metadata().map_err(at)?;
+        if meta.nlink() == 0 {
+            self.broken.store(true, Ordering::Release);
+            return Err(SegmentError::Damaged { dir: self.dir.clone(), why: "its files were deleted while it was open".to_owned() });
         }
-        let length = need.saturating_add(AHEAD / 2).saturating_sub(end);
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, end, length) {
-            Ok(()) => self.promised.store(end.saturating_add(length), Ordering::Release),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.promised.store(u64::MAX, Ordering::Release),
-            Err(e) => return Err(at(e.into())),
+        let need = meta.len().saturating_add((bytes as u64).saturating_mul(2)).saturating_add(AHEAD / 2);
+        if need > self.promised.load(Ordering::Acquire) {
+            self.promised.store(take_ahead(&self.file, need.saturating_add(AHEAD / 2)).map_err(at)?, Ordering::Release);
         }
         Ok(())
     }
@@ -309,13 +332,10 @@ impl Segment {
 
     /// Closes, syncs everything and leaves `CLEAN`: the next open has nothing to recover.
     pub fn close(mut self) -> Result<(), SegmentError> {
-        self.guard(|db| {
-            db.flush()?;
-            self.file.sync_data().map_err(sled::Error::from)
-        })?;
+        self.guard(|db| self.flush(db))?;
         let dir = self.dir.clone();
         let at = |source| io_error(&dir, source);
-        if !drop_sled(self.db.take()) {
+        if !drop_sled(self.db.take(), self.nudge.take()) {
             return Err(SegmentError::Broken { dir });
         }
         wait_for_lock(&dir)?;
@@ -350,7 +370,7 @@ impl Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         if self.db.is_some() {
-            drop_sled(self.db.take());
+            drop_sled(self.db.take(), self.nudge.take());
         }
     }
 }
@@ -390,8 +410,24 @@ impl DoubleEndedIterator for Range<'_> {
     }
 }
 
+/// Takes disk blocks behind the end of the file, up to offset `to`, without changing its length. A write
+/// of sled that meets a full disk can hang it, or leave a database that does not open again (both seen);
+/// what is taken here cannot fail so. Gives how far the promise goes.
+fn take_ahead(file: &File, to: u64) -> io::Result<u64> {
+    let end = file.metadata()?.len();
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, end, to.saturating_sub(end).max(1)) {
+        Ok(()) => Ok(to),
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(u64::MAX),
+        Err(e) => Err(e.into()),
+    }
+}
+
 fn open_sled(dir: &Path, cache_bytes: u64) -> Result<Segment, SegmentError> {
-    let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(Some(200));
+    let at = |source| io_error(dir, source);
+    let file = File::options().write(true).create(true).truncate(false).open(dir.join("db")).map_err(at)?;
+    let end = file.metadata().map_err(at)?.len();
+    take_ahead(&file, end.saturating_add(AHEAD_OPEN)).map_err(at)?;
+    let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).segment_size(SLED_SEGMENT).flush_every_ms(Some(200));
     let until = Instant::now() + LOCK_WAIT;
     let db = loop {
         let config = config.clone();
@@ -407,17 +443,33 @@ fn open_sled(dir: &Path, cache_bytes: u64) -> Result<Segment, SegmentError> {
             Err(panic) => return Err(SegmentError::Damaged { dir: dir.to_owned(), why: panic_text(panic.as_ref()) }),
         }
     };
-    let file = File::options().write(true).open(dir.join("db")).map_err(|e| io_error(dir, e))?;
-    Ok(Segment { dir: dir.to_owned(), db: Some(db), file, broken: AtomicBool::new(false), promised: AtomicU64::new(0) })
+    // Opening may have cut the file, and with it what was taken.
+    let promised = take_ahead(&file, end.saturating_add(AHEAD_OPEN)).map_err(at)?;
+    let nudge = nudge::Nudge::start(db.clone()).map_err(at)?;
+    Ok(Segment {
+        dir: dir.to_owned(),
+        db: Some(db),
+        nudge: Some(nudge),
+        file,
+        broken: AtomicBool::new(false),
+        promised: AtomicU64::new(promised),
+    })
 }
 
 /// Drops sled on a thread of its own: after a failure its drop may panic or hang, which must not
 /// take the caller along. Says whether it ended properly.
-fn drop_sled(db: Option<sled::Db>) -> bool {
+fn drop_sled(db: Option<sled::Db>, nudge: Option<nudge::Nudge>) -> bool {
     let Some(db) = db else { return true };
     let (done, wait) = std::sync::mpsc::sync_channel(1);
     let spawned = std::thread::Builder::new().name("segment-close".into()).spawn(move || {
-        let ended = catch_unwind(AssertUnwindSafe(|| drop(db))).is_ok();
+        // The drop flushes too, unwatched. After a watched flush it has nothing to wait for, or an error to see.
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(nudge) = nudge {
+                let _ = nudge.watching(|| db.flush());
+            }
+            drop(db);
+        }))
+        .is_ok();
         let _ = done.send(ended);
     });
     spawned.is_ok() && wait.recv_timeout(DROP_WAIT).unwrap_or(false)
@@ -437,7 +489,7 @@ fn from_sled(dir: &Path, e: sled::Error) -> SegmentError {
     }
 }
 
-fn io_error(path: &Path, source: io::Error) -> SegmentError {
+pub(crate) fn io_error(path: &Path, source: io::Error) -> SegmentError {
     if source.kind() == io::ErrorKind::StorageFull {
         return SegmentError::Full { dir: path.to_owned() };
     }
@@ -518,6 +570,51 @@ mod tests {
         // The segment vanished in between: the copy takes its place.
         fs::rename(&dir, tmp.path().join("copy-a")).unwrap();
         assert_eq!(list(tmp.path()).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn nothing_is_durable_in_a_deleted_directory() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("a");
+        let segment = Segment::create(&dir, 1 << 20).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        let mut batch = Batch::new();
+        batch.put(b"k", b"v");
+        assert!(matches!(segment.apply(batch), Err(SegmentError::Damaged { .. })) && segment.is_broken());
+        assert!(matches!(Segment::open(&dir, 1 << 20), Err(SegmentError::Damaged { .. })));
+    }
+
+    /// What sled would put under `blobs/` is not durable when `apply` returns.
+    #[test]
+    fn the_largest_entries_stay_out_of_unsynced_files() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("a");
+        let segment = Segment::create(&dir, 1 << 20).unwrap();
+        for group in 0..40u64 {
+            let mut batch = Batch::new();
+            for n in 0..40 {
+                batch.put(&key(group * 40 + n), &vec![n as u8; MAX_VALUE - 8]);
+            }
+            segment.apply(batch).unwrap();
+            assert_eq!(fs::read_dir(dir.join("blobs")).unwrap().count(), 0);
+        }
+        let mut batch = Batch::new();
+        batch.put(&key(1), &vec![0; MAX_VALUE]);
+        assert!(segment.apply(batch).is_err() && !segment.is_broken());
+        segment.close().unwrap();
+        assert_eq!(fs::read_dir(dir.join("blobs")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn room_taken_ahead_is_given_back() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("a");
+        let segment = Segment::create(&dir, 1 << 20).unwrap();
+        fill(&segment, 1..100);
+        let (size, used) = (segment.size_on_disk().unwrap(), disk::used_bytes(&dir).unwrap());
+        assert!(used >= size + (1 << 19), "{used} on disk, {size} without what is taken ahead");
+        segment.close().unwrap();
+        assert!(disk::used_bytes(&dir).unwrap() < size + (1 << 18));
     }
 
     #[test]

@@ -313,7 +313,8 @@ impl Log {
             return Ok(());
         }
         let path = self.segment_path(self.active_first);
-        let segment = if path.exists() {
+        // With records in it, it is never made anew, even if its directory seems to be gone.
+        let segment = if self.last >= self.active_first || path.exists() {
             let opened = Segment::open(&path, self.cache_bytes)?;
             self.check_end(&opened.segment, &path)?;
             let segment = opened.accept()?;
@@ -327,7 +328,7 @@ impl Log {
             Segment::create(&path, self.cache_bytes)?
         };
         if self.last < self.active_first {
-            self.sessions.save(&path).map_err(|source| SegmentError::Io { path: path.clone(), source })?;
+            self.sessions.save(&path).map_err(|source| segment::io_error(&path, source))?;
             self.born = Instant::now();
         }
         self.active = Some(segment);

@@ -8,11 +8,12 @@ use std::io;
 use std::path::Path;
 
 const FILE: &str = "reserve";
-const MAX: u64 = 4 << 20;
+/// Enough to open a segment, store what waits, and close it.
+const SIZE: u64 = 4 << 20;
 
 /// Size of the reserve on a file system.
 fn size(space: Space) -> u64 {
-    MAX.min(space.floor() / 2)
+    SIZE.min(space.total / 10)
 }
 
 /// Gives the room back to the disk.
@@ -26,7 +27,7 @@ pub(super) fn release(dir: &Path) {
 
 /// Before opening: with almost nothing free, sled could not open.
 pub(super) fn release_when_short(dir: &Path) {
-    if Space::of(dir).is_ok_and(|space| space.free < space.floor() / 2) {
+    if Space::of(dir).is_ok_and(|space| space.free < size(space).max(space.floor() / 2)) {
         release(dir);
     }
 }

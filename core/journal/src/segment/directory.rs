@@ -62,7 +62,11 @@ pub fn remove(dir: &Path) -> Result<(), SegmentError> {
         other => other.map_err(at)?,
     }
     disk::sync_parent(dir).map_err(at)?;
-    disk::remove_tree(&trash).map_err(at)
+    // The rename is what counts; what cannot be unlinked now is swept by the next `list`.
+    if let Err(e) = disk::remove_tree(&trash) {
+        tracing::warn!(path = %trash.display(), error = %e, "removed segment is not unlinked yet");
+    }
+    Ok(())
 }
 
 /// Puts a damaged segment aside under `into` (same file system) as `quarantine-NAME-N` and returns

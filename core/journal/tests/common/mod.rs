@@ -17,6 +17,11 @@ pub fn numbered(n: u64) -> Pending {
     body(Kind::Request, None, n, &serde_json::json!({ "n": n, "fill": "x".repeat(250) }))
 }
 
+/// A record of about 12 KiB that says its number.
+pub fn large(n: u64) -> Pending {
+    body(Kind::Stream, None, n, &serde_json::json!({ "n": n, "fill": "y".repeat(12_000) }))
+}
+
 pub fn session(n: u64) -> SessionId {
     SessionId::new(1_700_000_000_000_000_000, [(n >> 8) as u8, n as u8, 3, 4, 5, 6, 7, 8, 9, 10])
 }
