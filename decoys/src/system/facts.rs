@@ -82,11 +82,56 @@ const INTEL: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cm
 const AMD: &str = "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx mmxext fxsr_opt pdpe1gb rdtscp lm rep_good nopl cpuid extd_apicid tsc_known_freq pni pclmulqdq ssse3 fma cx16 sse4_1 sse4_2 x2apic movbe popcnt tsc_deadline_timer aes xsave avx f16c rdrand hypervisor lahf_lm cmp_legacy cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw topoext perfctr_core ssbd ibrs ibpb stibp vmmcall fsgsbase tsc_adjust bmi1 avx2 smep bmi2 rdseed adx smap clflushopt clwb sha_ni xsaveopt xsavec xgetbv1 clzero xsaveerptr wbnoinvd arat umip rdpid";
 
 const CPUS: [Cpu; 5] = [
-    Cpu { vendor: "GenuineIntel", model: "Intel(R) Xeon(R) Gold 6148 CPU @ 2.40GHz", family: 6, number: 85, stepping: 4, mhz: 2_399_998, cache_kb: 28_160, flags: INTEL },
-    Cpu { vendor: "GenuineIntel", model: "Intel(R) Xeon(R) Silver 4214 CPU @ 2.20GHz", family: 6, number: 85, stepping: 7, mhz: 2_194_842, cache_kb: 16_896, flags: INTEL },
-    Cpu { vendor: "GenuineIntel", model: "Intel(R) Xeon(R) Gold 6226R CPU @ 2.90GHz", family: 6, number: 85, stepping: 7, mhz: 2_893_202, cache_kb: 22_528, flags: INTEL },
-    Cpu { vendor: "AuthenticAMD", model: "AMD EPYC 7402P 24-Core Processor", family: 23, number: 49, stepping: 0, mhz: 2_794_748, cache_kb: 512, flags: AMD },
-    Cpu { vendor: "AuthenticAMD", model: "AMD EPYC 7543 32-Core Processor", family: 25, number: 1, stepping: 1, mhz: 2_794_750, cache_kb: 512, flags: AMD },
+    Cpu {
+        vendor: "GenuineIntel",
+        model: "Intel(R) Xeon(R) Gold 6148 CPU @ 2.40GHz",
+        family: 6,
+        number: 85,
+        stepping: 4,
+        mhz: 2_399_998,
+        cache_kb: 28_160,
+        flags: INTEL,
+    },
+    Cpu {
+        vendor: "GenuineIntel",
+        model: "Intel(R) Xeon(R) Silver 4214 CPU @ 2.20GHz",
+        family: 6,
+        number: 85,
+        stepping: 7,
+        mhz: 2_194_842,
+        cache_kb: 16_896,
+        flags: INTEL,
+    },
+    Cpu {
+        vendor: "GenuineIntel",
+        model: "Intel(R) Xeon(R) Gold 6226R CPU @ 2.90GHz",
+        family: 6,
+        number: 85,
+        stepping: 7,
+        mhz: 2_893_202,
+        cache_kb: 22_528,
+        flags: INTEL,
+    },
+    Cpu {
+        vendor: "AuthenticAMD",
+        model: "AMD EPYC 7402P 24-Core Processor",
+        family: 23,
+        number: 49,
+        stepping: 0,
+        mhz: 2_794_748,
+        cache_kb: 512,
+        flags: AMD,
+    },
+    Cpu {
+        vendor: "AuthenticAMD",
+        model: "AMD EPYC 7543 32-Core Processor",
+        family: 25,
+        number: 1,
+        stepping: 1,
+        mhz: 2_794_750,
+        cache_kb: 512,
+        flags: AMD,
+    },
 ];
 
 /// All that is drawn once.
@@ -133,7 +178,8 @@ impl Facts {
         let swap_kb = if rng.range(0, 3) == 0 { 0 } else { 998_396 + rng.range(0, 3) * 1_000 };
         let disk = *rng.pick(&["sda", "vda", "vda"])?;
         let root_kb = *rng.pick(&[19u64, 24, 39, 49, 78])? * 1_048_576 + rng.range(20_000, 400_000) * 4 % 900_000;
-        let v4 = spec.addresses.iter().find_map(|a| if let IpAddr::V4(v) = a { Some(*v) } else { None }).unwrap_or(Ipv4Addr::new(10, 0, 2, 15));
+        let v4 =
+            spec.addresses.iter().find_map(|a| if let IpAddr::V4(v) = a { Some(*v) } else { None }).unwrap_or(Ipv4Addr::new(10, 0, 2, 15));
         let [a, b, c, d] = v4.octets();
         let gateway = Ipv4Addr::new(a, b, c, if d == 1 || (d != 254 && rng.range(0, 4) == 0) { 254 } else { 1 });
         let installed = (release.from_day + rng.range(2, 45) as i64) * 86_400 + rng.range(25_000, 72_000) as i64;

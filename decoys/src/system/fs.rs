@@ -3,10 +3,7 @@
 //! Paths here are absolute and normal (`/a/b`, no `.`, no `..`, no doubled slash) unless a function says that it
 //! resolves. It must never touch a real file.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{limits, proc::ProcView};
 
@@ -422,8 +419,7 @@ impl Fs<'_> {
         let mut to = dir.to_vec();
         to.push(1);
         let name = |k: &Vec<u8>| k.get(from.len()..).unwrap_or_default().to_vec();
-        let mut all: BTreeMap<Vec<u8>, Node> =
-            self.base.nodes.range(from.clone()..to.clone()).map(|(k, n)| (name(k), n.clone())).collect();
+        let mut all: BTreeMap<Vec<u8>, Node> = self.base.nodes.range(from.clone()..to.clone()).map(|(k, n)| (name(k), n.clone())).collect();
         for (k, change) in self.over.nodes.range(from.clone()..to) {
             match change {
                 Some(node) => all.insert(name(k), node.clone()),

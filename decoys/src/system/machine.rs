@@ -100,7 +100,10 @@ impl Machine {
         let facts = Facts::new(&spec, &profile_debian12::RELEASES, revision).ok_or(MachineError::Profile)?;
         let mut accounts = spec.accounts.clone();
         if !accounts.iter().any(|a| a.uid == 0) {
-            accounts.insert(0, Account { name: "root".into(), uid: 0, gid: 0, home: "/root".into(), shell: "/bin/bash".into(), gecos: "root".into() });
+            accounts.insert(
+                0,
+                Account { name: "root".into(), uid: 0, gid: 0, home: "/root".into(), shell: "/bin/bash".into(), gecos: "root".into() },
+            );
         }
         let base = profile_debian12::files(&spec, &facts, &accounts);
         Ok(Arc::new(Self { spec, facts, base, sources: Mutex::default() }))
@@ -198,7 +201,8 @@ impl Machine {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.clock += 1;
         let clock = sources.clock;
-        let entry = sources.map.entry(key).or_insert_with(|| SourceState { overlay: Arc::default(), bytes: 0, used: 0, terminals: 0, last: None });
+        let entry =
+            sources.map.entry(key).or_insert_with(|| SourceState { overlay: Arc::default(), bytes: 0, used: 0, terminals: 0, last: None });
         entry.used = clock;
         let terminals = entry.terminals;
         let last = entry.last;
@@ -263,7 +267,18 @@ impl Machine {
         let mut all = profile_debian12::processes(&self.spec, &self.facts, s.boot, s.started);
         let listener = all.iter().find(|p| p.comm == "sshd").map_or(1, |p| p.pid);
         let root = |pid: u32, ppid: u32, comm: &str, args: String| Process {
-            pid, ppid, user: "root".into(), tty: "?".into(), comm: comm.into(), args: args.into_bytes(), start: s.started, vsz: 17_740, rss: 11_020, state: "Ss".into(), exe: b"/usr/sbin/sshd".to_vec(), ..Process::default()
+            pid,
+            ppid,
+            user: "root".into(),
+            tty: "?".into(),
+            comm: comm.into(),
+            args: args.into_bytes(),
+            start: s.started,
+            vsz: 17_740,
+            rss: 11_020,
+            state: "Ss".into(),
+            exe: b"/usr/sbin/sshd".to_vec(),
+            ..Process::default()
         };
         let user = &s.user;
         match s.via {
@@ -278,8 +293,31 @@ impl Machine {
                     (child.vsz, child.rss) = (18_000, 6_760);
                     all.push(child);
                 }
-                let manager = Process { pid: s.pid - 5, ppid: 1, uid: s.who.uid, user: user.clone(), tty: "?".into(), comm: "systemd".into(), args: b"/lib/systemd/systemd --user".to_vec(), start: s.started, vsz: 18_920, rss: 10_500, state: "Ss".into(), exe: b"/usr/lib/systemd/systemd".to_vec(), ..Process::default() };
-                all.push(Process { pid: s.pid - 4, ppid: s.pid - 5, comm: "(sd-pam)".into(), args: b"(sd-pam)".to_vec(), vsz: 103_100, rss: 3_030, state: "S".into(), ..manager.clone() });
+                let manager = Process {
+                    pid: s.pid - 5,
+                    ppid: 1,
+                    uid: s.who.uid,
+                    user: user.clone(),
+                    tty: "?".into(),
+                    comm: "systemd".into(),
+                    args: b"/lib/systemd/systemd --user".to_vec(),
+                    start: s.started,
+                    vsz: 18_920,
+                    rss: 10_500,
+                    state: "Ss".into(),
+                    exe: b"/usr/lib/systemd/systemd".to_vec(),
+                    ..Process::default()
+                };
+                all.push(Process {
+                    pid: s.pid - 4,
+                    ppid: s.pid - 5,
+                    comm: "(sd-pam)".into(),
+                    args: b"(sd-pam)".to_vec(),
+                    vsz: 103_100,
+                    rss: 3_030,
+                    state: "S".into(),
+                    ..manager.clone()
+                });
                 all.push(manager);
             }
             Via::Telnet => {
@@ -293,7 +331,21 @@ impl Machine {
             }
         }
         let parent = if s.via == Via::Ssh { s.pid - 7 } else { s.pid - 1 };
-        all.push(Process { pid: s.pid, ppid: parent, uid: s.who.uid, user: user.clone(), tty: s.tty_name.clone(), comm: "bash".into(), args: if interactive { b"-bash".to_vec() } else { b"bash -c".to_vec() }, start: s.started, vsz: 7_200, rss: 3_920, state: "Ss".into(), exe: b"/usr/bin/bash".to_vec(), ..Process::default() });
+        all.push(Process {
+            pid: s.pid,
+            ppid: parent,
+            uid: s.who.uid,
+            user: user.clone(),
+            tty: s.tty_name.clone(),
+            comm: "bash".into(),
+            args: if interactive { b"-bash".to_vec() } else { b"bash -c".to_vec() },
+            start: s.started,
+            vsz: 7_200,
+            rss: 3_920,
+            state: "Ss".into(),
+            exe: b"/usr/bin/bash".to_vec(),
+            ..Process::default()
+        });
         all.sort_by_key(|p| p.pid);
         all
     }
@@ -307,7 +359,10 @@ impl Machine {
         let when = String::from_utf8_lossy(&time::format(b"%a %b %e %H:%M:%S %Y", at, 0)).into_owned();
         match login.via {
             Via::Ssh => text.push_str(&format!("Last login: {when} from {from}\n")),
-            Via::Telnet => text.push_str(&format!("Last login: {} from {from} on pts/0\n", String::from_utf8_lossy(&time::format(b"%a %b %e %H:%M:%S UTC %Y", at, 0)))),
+            Via::Telnet => text.push_str(&format!(
+                "Last login: {} from {from} on pts/0\n",
+                String::from_utf8_lossy(&time::format(b"%a %b %e %H:%M:%S UTC %Y", at, 0))
+            )),
         }
         text.into_bytes()
     }
@@ -346,9 +401,25 @@ impl Sources {
 }
 
 fn environment(state: &mut State, login: &Login, tty: &str, home: &str, shell: &str, uid: u32) {
-    let path = if uid == 0 { "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" } else if login.interactive { "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games" } else { "/usr/local/bin:/usr/bin:/bin:/usr/games" };
+    let path = if uid == 0 {
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    } else if login.interactive {
+        "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+    } else {
+        "/usr/local/bin:/usr/bin:/bin:/usr/games"
+    };
     let (peer, local) = (login.client.peer, login.client.local);
-    for (name, value) in [("SHELL", shell.to_owned()), ("PWD", home.to_owned()), ("LOGNAME", login.user.clone()), ("HOME", home.to_owned()), ("LANG", "C.UTF-8".to_owned()), ("USER", login.user.clone()), ("SHLVL", "1".to_owned()), ("PATH", path.to_owned()), ("_", "/usr/bin/env".to_owned())] {
+    for (name, value) in [
+        ("SHELL", shell.to_owned()),
+        ("PWD", home.to_owned()),
+        ("LOGNAME", login.user.clone()),
+        ("HOME", home.to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("USER", login.user.clone()),
+        ("SHLVL", "1".to_owned()),
+        ("PATH", path.to_owned()),
+        ("_", "/usr/bin/env".to_owned()),
+    ] {
         state.export(name.as_bytes(), value);
     }
     if login.via == Via::Ssh {
@@ -373,17 +444,34 @@ fn environment(state: &mut State, login: &Login, tty: &str, home: &str, shell: &
         state.set(b"LINES", t.rows.to_string());
     }
     for (name, value) in [
-        ("BASH", "/bin/bash"), ("BASH_VERSION", "5.2.15(1)-release"), ("HOSTTYPE", "x86_64"), ("MACHTYPE", "x86_64-pc-linux-gnu"), ("OSTYPE", "linux-gnu"),
-        ("IFS", " \t\n"), ("OPTIND", "1"), ("OPTERR", "1"), ("PS4", "+ "),
+        ("BASH", "/bin/bash"),
+        ("BASH_VERSION", "5.2.15(1)-release"),
+        ("HOSTTYPE", "x86_64"),
+        ("MACHTYPE", "x86_64-pc-linux-gnu"),
+        ("OSTYPE", "linux-gnu"),
+        ("IFS", " \t\n"),
+        ("OPTIND", "1"),
+        ("OPTERR", "1"),
+        ("PS4", "+ "),
     ] {
         state.set(name.as_bytes(), value);
     }
     if login.interactive {
         let title = login.tty.as_ref().is_some_and(|t| t.term.starts_with("xterm") || t.term.starts_with("rxvt")) && uid >= 1000;
         let color = login.tty.as_ref().is_some_and(|t| t.term.ends_with("-256color") || t.term == "xterm-color") && uid >= 1000;
-        let body = if color { r"${debian_chroot:+($debian_chroot)}\[\033[01;32m\]\u@\h\[\033[00m\]:\[\033[01;34m\]\w\[\033[00m\]\$ " } else { r"${debian_chroot:+($debian_chroot)}\u@\h:\w\$ " };
+        let body = if color {
+            r"${debian_chroot:+($debian_chroot)}\[\033[01;32m\]\u@\h\[\033[00m\]:\[\033[01;34m\]\w\[\033[00m\]\$ "
+        } else {
+            r"${debian_chroot:+($debian_chroot)}\u@\h:\w\$ "
+        };
         let head = if title { r"\[\e]0;${debian_chroot:+($debian_chroot)}\u@\h: \w\a\]" } else { "" };
-        for (name, value) in [("PS1", format!("{head}{body}")), ("PS2", "> ".to_owned()), ("HISTFILE", format!("{home}/.bash_history")), ("HISTSIZE", if uid == 0 { "500" } else { "1000" }.to_owned()), ("HISTFILESIZE", if uid == 0 { "500" } else { "2000" }.to_owned())] {
+        for (name, value) in [
+            ("PS1", format!("{head}{body}")),
+            ("PS2", "> ".to_owned()),
+            ("HISTFILE", format!("{home}/.bash_history")),
+            ("HISTSIZE", if uid == 0 { "500" } else { "1000" }.to_owned()),
+            ("HISTFILESIZE", if uid == 0 { "500" } else { "2000" }.to_owned()),
+        ] {
             state.set(name.as_bytes(), value);
         }
     }
@@ -490,7 +578,15 @@ impl Shell {
 
     fn after(&mut self, ran: &mut Ran, before: Option<Box<State>>, text: Vec<u8>, stdin: Vec<u8>, now_ns: i64) {
         if let (Some(_), Some(before)) = (ran.waiting, before) {
-            self.pending = Some(Pending { text, reported: stdin.len(), stdin, shown: (ran.stdout.len(), ran.stderr.len()), now_ns, took: ran.took, before });
+            self.pending = Some(Pending {
+                text,
+                reported: stdin.len(),
+                stdin,
+                shown: (ran.stdout.len(), ran.stderr.len()),
+                now_ns,
+                took: ran.took,
+                before,
+            });
         }
     }
 
@@ -518,7 +614,10 @@ impl Shell {
 
     /// Sets an environment variable the client sent (`LANG`, `LC_*`; others are refused as sshd's `AcceptEnv` does).
     pub fn set_env(&mut self, name: &str, value: &[u8]) -> bool {
-        let ok = (name == "LANG" || name.starts_with("LC_")) && name.len() < 64 && value.len() < 1_024 && super::shell::lexer::valid_name(name.as_bytes());
+        let ok = (name == "LANG" || name.starts_with("LC_"))
+            && name.len() < 64
+            && value.len() < 1_024
+            && super::shell::lexer::valid_name(name.as_bytes());
         if ok {
             self.state.export(name.as_bytes(), value);
         }
@@ -527,7 +626,9 @@ impl Shell {
 
     fn remember(&mut self, text: &[u8]) {
         let control = self.state.text("HISTCONTROL");
-        if text.iter().all(u8::is_ascii_whitespace) || !self.state.vars.contains_key(b"HISTFILE".as_slice()) && self.state.text("HISTSIZE") == b"0" {
+        if text.iter().all(u8::is_ascii_whitespace)
+            || !self.state.vars.contains_key(b"HISTFILE".as_slice()) && self.state.text("HISTSIZE") == b"0"
+        {
             return;
         }
         if text.first() == Some(&b' ') && control.starts_with(b"ignore") {
@@ -547,8 +648,18 @@ impl Shell {
         let mut overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
         // A run that waits is undone and repeated with more input; meanwhile the lock keeps other sessions of this source out.
         let snapshot = (!eof).then(|| overlay.clone());
-        let procs = ProcView { list: Arc::clone(&self.session.processes), own: self.session.pid, cwd: self.state.cwd.clone(), tty: if self.session.tty.is_some() { format!("/dev/{}", self.session.tty_name).into_bytes() } else { Vec::new() } };
-        let fs = Fs { base: &self.machine.base, over: &mut overlay, procs, now: (now_ns.div_euclid(1_000_000_000), now_ns.rem_euclid(1_000_000_000) as u32) };
+        let procs = ProcView {
+            list: Arc::clone(&self.session.processes),
+            own: self.session.pid,
+            cwd: self.state.cwd.clone(),
+            tty: if self.session.tty.is_some() { format!("/dev/{}", self.session.tty_name).into_bytes() } else { Vec::new() },
+        };
+        let fs = Fs {
+            base: &self.machine.base,
+            over: &mut overlay,
+            procs,
+            now: (now_ns.div_euclid(1_000_000_000), now_ns.rem_euclid(1_000_000_000) as u32),
+        };
         let mut exec = Exec::new(&self.machine, &self.session, fs, now_ns, Arc::new(stdin.to_vec()), eof);
         let io = exec.initial(&self.state);
         let mut status = exec.source(&mut self.state, io, text);
@@ -601,7 +712,8 @@ impl Shell {
 
     /// Candidates for the word at the end of `before`: file names, or command names at the start.
     pub fn complete(&self, before: &[u8]) -> Completion {
-        let start = before.iter().rposition(|b| matches!(b, b' ' | b'\t' | b';' | b'|' | b'&' | b'>' | b'<' | b'(' | b'=')).map_or(0, |p| p + 1);
+        let start =
+            before.iter().rposition(|b| matches!(b, b' ' | b'\t' | b';' | b'|' | b'&' | b'>' | b'<' | b'(' | b'=')).map_or(0, |p| p + 1);
         let word = before.get(start..).unwrap_or_default();
         let command = before.get(..start).unwrap_or_default().trim_ascii_end();
         let first = matches!(command.last(), None | Some(b';' | b'|' | b'&' | b'('));

@@ -27,7 +27,8 @@ mod terminal;
 mod time;
 
 pub use api::{
-    Account, Client, Download, Executed, Extra, How, Input, Login, MachineSpec, OsProfile, OverlayStats, Ran, Tty, Via, Waiting, WrittenFile,
+    Account, Client, Download, Executed, Extra, How, Input, Login, MachineSpec, OsProfile, OverlayStats, Ran, Tty, Via, Waiting,
+    WrittenFile,
 };
 pub use machine::{Machine, MachineError, Shell};
 pub use terminal::{Action, Completion, Mode, Terminal};

@@ -167,7 +167,11 @@ pub(super) fn mounts(f: &Facts) -> String {
     let run = f.mem_kb / 10;
     format!(
         "sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\nudev /dev devtmpfs rw,nosuid,relatime,size={}k,nr_inodes={},mode=755,inode64 0 0\ndevpts /dev/pts devpts rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=000 0 0\ntmpfs /run tmpfs rw,nosuid,nodev,noexec,relatime,size={run}k,mode=755,inode64 0 0\n/dev/{}1 / ext4 rw,relatime,errors=remount-ro 0 0\nsecurityfs /sys/kernel/security securityfs rw,nosuid,nodev,noexec,relatime 0 0\ntmpfs /dev/shm tmpfs rw,nosuid,nodev,inode64 0 0\ntmpfs /run/lock tmpfs rw,nosuid,nodev,noexec,relatime,size=5120k,inode64 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot 0 0\npstore /sys/fs/pstore pstore rw,nosuid,nodev,noexec,relatime 0 0\nbpf /sys/fs/bpf bpf rw,nosuid,nodev,noexec,relatime,mode=700 0 0\nsystemd-1 /proc/sys/fs/binfmt_misc autofs rw,relatime,fd=30,pgrp=1,timeout=0,minproto=5,maxproto=5,direct,pipe_ino=13118 0 0\nhugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize=2M 0 0\nmqueue /dev/mqueue mqueue rw,nosuid,nodev,noexec,relatime 0 0\ndebugfs /sys/kernel/debug debugfs rw,nosuid,nodev,noexec,relatime 0 0\ntracefs /sys/kernel/tracing tracefs rw,nosuid,nodev,noexec,relatime 0 0\nconfigfs /sys/kernel/config configfs rw,nosuid,nodev,noexec,relatime 0 0\ntmpfs /run/user/0 tmpfs rw,nosuid,nodev,relatime,size={}k,nr_inodes={},mode=700,inode64 0 0\n",
-        f.mem_kb / 2 - 20_000, f.mem_kb / 8 - 5_000, f.disk, run - 4, (run - 4) / 4
+        f.mem_kb / 2 - 20_000,
+        f.mem_kb / 8 - 5_000,
+        f.disk,
+        run - 4,
+        (run - 4) / 4
     )
 }
 
@@ -290,14 +294,21 @@ fn net_tcp(machine: &Machine, session: &Session) -> String {
     };
     let mut n = 0;
     for (port, _) in &machine.spec.services {
-        let row = format!("{n:>4}: 00000000:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 {} 1 0000000000000000 100 0 0 10 0", 15_200 + n * 37);
+        let row = format!(
+            "{n:>4}: 00000000:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 {} 1 0000000000000000 100 0 0 10 0",
+            15_200 + n * 37
+        );
         t.push_str(&format!("{row:<149} \n"));
         n += 1;
     }
     let (l, p) = (session.client.local, session.client.peer);
     let row = format!(
         "{n:>4}: {}:{:04X} {}:{:04X} 01 00000000:00000000 02:000A7214 00000000     0        0 {} 4 0000000000000000 20 4 30 10 -1",
-        hex(l.ip()), l.port(), hex(p.ip()), p.port(), 15_200 + session.pid * 3
+        hex(l.ip()),
+        l.port(),
+        hex(p.ip()),
+        p.port(),
+        15_200 + session.pid * 3
     );
     t + &format!("{row:<149} \n")
 }
@@ -307,13 +318,24 @@ fn cpuinfo(f: &Facts, core: u32) -> String {
     let intel = c.vendor == "GenuineIntel";
     format!(
         "processor\t: {core}\nvendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: {}\nmodel name\t: {}\nstepping\t: {}\nmicrocode\t: {}\ncpu MHz\t\t: {}.{:03}\ncache size\t: {} KB\nphysical id\t: {core}\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\napicid\t\t: {core}\ninitial apicid\t: {core}\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: {}\nwp\t\t: yes\nflags\t\t: {}\nbugs\t\t: {}\nbogomips\t: {}.{:02}\n{}clflush size\t: 64\ncache_alignment\t: 64\naddress sizes\t: {} bits physical, 48 bits virtual\npower management:\n\n",
-        c.vendor, c.family, c.number, c.model, c.stepping,
+        c.vendor,
+        c.family,
+        c.number,
+        c.model,
+        c.stepping,
         if intel { "0x1" } else { "0x1000065" },
-        c.mhz / 1_000, c.mhz % 1_000, c.cache_kb,
+        c.mhz / 1_000,
+        c.mhz % 1_000,
+        c.cache_kb,
         if intel { 13 } else { 16 },
         c.flags,
-        if intel { "spectre_v1 spectre_v2 spec_store_bypass swapgs taa mmio_stale_data retbleed gds bhi its" } else { "sysret_ss_attrs null_seg spectre_v1 spectre_v2 spec_store_bypass retbleed smt_rsb srso" },
-        c.mhz * 2 / 1_000, c.mhz * 2 % 1_000 / 10,
+        if intel {
+            "spectre_v1 spectre_v2 spec_store_bypass swapgs taa mmio_stale_data retbleed gds bhi its"
+        } else {
+            "sysret_ss_attrs null_seg spectre_v1 spectre_v2 spec_store_bypass retbleed smt_rsb srso"
+        },
+        c.mhz * 2 / 1_000,
+        c.mhz * 2 % 1_000 / 10,
         if intel { String::new() } else { "TLB size\t: 1024 4K pages\n".to_owned() },
         if intel { 46 } else { 48 },
     )
@@ -323,13 +345,39 @@ fn meminfo(f: &Facts, now: i64) -> String {
     let m = f.memory(now);
     let anon = m.total.saturating_sub(m.free + m.buffers + m.cached + m.slab) / 2;
     let rows: [(&str, u64); 34] = [
-        ("MemTotal", m.total), ("MemFree", m.free), ("MemAvailable", m.available), ("Buffers", m.buffers), ("Cached", m.cached),
-        ("SwapCached", 0), ("Active", anon / 3 + m.cached / 3), ("Inactive", m.cached * 2 / 3 + anon * 2 / 3), ("Active(anon)", m.shared),
-        ("Inactive(anon)", anon), ("Active(file)", m.cached / 3), ("Inactive(file)", m.cached * 2 / 3), ("Unevictable", 0), ("Mlocked", 0),
-        ("SwapTotal", m.swap), ("SwapFree", m.swap_free), ("Zswap", 0), ("Zswapped", 0), ("Dirty", 40 + now.rem_euclid(30) as u64 * 4),
-        ("Writeback", 0), ("AnonPages", anon), ("Mapped", anon * 4 / 5), ("Shmem", m.shared), ("KReclaimable", m.slab * 2 / 3),
-        ("Slab", m.slab), ("SReclaimable", m.slab * 2 / 3), ("SUnreclaim", m.slab / 3), ("KernelStack", 1_900 + u64::from(f.cores) * 90),
-        ("PageTables", 2_200), ("NFS_Unstable", 0), ("CommitLimit", m.total / 2 + m.swap), ("Committed_AS", anon * 3), ("VmallocTotal", 34_359_738_367),
+        ("MemTotal", m.total),
+        ("MemFree", m.free),
+        ("MemAvailable", m.available),
+        ("Buffers", m.buffers),
+        ("Cached", m.cached),
+        ("SwapCached", 0),
+        ("Active", anon / 3 + m.cached / 3),
+        ("Inactive", m.cached * 2 / 3 + anon * 2 / 3),
+        ("Active(anon)", m.shared),
+        ("Inactive(anon)", anon),
+        ("Active(file)", m.cached / 3),
+        ("Inactive(file)", m.cached * 2 / 3),
+        ("Unevictable", 0),
+        ("Mlocked", 0),
+        ("SwapTotal", m.swap),
+        ("SwapFree", m.swap_free),
+        ("Zswap", 0),
+        ("Zswapped", 0),
+        ("Dirty", 40 + now.rem_euclid(30) as u64 * 4),
+        ("Writeback", 0),
+        ("AnonPages", anon),
+        ("Mapped", anon * 4 / 5),
+        ("Shmem", m.shared),
+        ("KReclaimable", m.slab * 2 / 3),
+        ("Slab", m.slab),
+        ("SReclaimable", m.slab * 2 / 3),
+        ("SUnreclaim", m.slab / 3),
+        ("KernelStack", 1_900 + u64::from(f.cores) * 90),
+        ("PageTables", 2_200),
+        ("NFS_Unstable", 0),
+        ("CommitLimit", m.total / 2 + m.swap),
+        ("Committed_AS", anon * 3),
+        ("VmallocTotal", 34_359_738_367),
         ("VmallocUsed", 14_000 + u64::from(f.cores) * 300),
     ];
     let mut t = String::new();

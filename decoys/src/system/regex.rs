@@ -619,15 +619,30 @@ mod tests {
     #[test]
     fn extended_and_basic() {
         for (p, t, want) in [
-            ("a|ab", "xab", Some("ab")), ("^[0-9]+$", "123", Some("123")), ("(a*)*b", "aaab", Some("aaab")), ("a{2,3}", "aaaa", Some("aaa")),
-            ("[^ ]+", "  hi there", Some("hi")), (r"\bfoo\b", "a foo b", Some("foo")), ("x*", "y", Some("")), (r"(ab|a)(bc)?", "abc", Some("abc")),
-            ("[[:upper:]_]+", "abC_D", Some("C_D")), ("[]x]", "]", Some("]")), (r"[\n]", "\\", Some("\\")), ("a.c", "abd", None),
+            ("a|ab", "xab", Some("ab")),
+            ("^[0-9]+$", "123", Some("123")),
+            ("(a*)*b", "aaab", Some("aaab")),
+            ("a{2,3}", "aaaa", Some("aaa")),
+            ("[^ ]+", "  hi there", Some("hi")),
+            (r"\bfoo\b", "a foo b", Some("foo")),
+            ("x*", "y", Some("")),
+            (r"(ab|a)(bc)?", "abc", Some("abc")),
+            ("[[:upper:]_]+", "abC_D", Some("C_D")),
+            ("[]x]", "]", Some("]")),
+            (r"[\n]", "\\", Some("\\")),
+            ("a.c", "abd", None),
         ] {
             assert_eq!(found(&Regex::extended(p.as_bytes(), false).unwrap(), t).as_deref(), want, "{p} on {t}");
         }
         for (p, t, want) in [
-            (r"\(.\)\1", "abccd", Some("cc")), ("a+b", "a+b", Some("a+b")), (r"a\+b", "aab", Some("aab")), ("*x", "a*x", Some("*x")), ("a$b", "a$b", Some("a$b")),
-            (r"a\|b", "xb", Some("b")), (r"x\{2\}", "xxx", Some("xx")), ("^a", "ba", None),
+            (r"\(.\)\1", "abccd", Some("cc")),
+            ("a+b", "a+b", Some("a+b")),
+            (r"a\+b", "aab", Some("aab")),
+            ("*x", "a*x", Some("*x")),
+            ("a$b", "a$b", Some("a$b")),
+            (r"a\|b", "xb", Some("b")),
+            (r"x\{2\}", "xxx", Some("xx")),
+            ("^a", "ba", None),
         ] {
             assert_eq!(found(&Regex::basic(p.as_bytes(), false).unwrap(), t).as_deref(), want, "{p} on {t}");
         }

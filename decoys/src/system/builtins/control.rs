@@ -6,9 +6,9 @@ use crate::system::{
     shell::exec::Flow,
 };
 
-pub(super) use crate::system::commands::builtin_test as test;
 pub(super) use crate::system::commands::builtin_echo as echo;
 pub(super) use crate::system::commands::builtin_printf as printf;
+pub(super) use crate::system::commands::builtin_test as test;
 
 pub(super) fn nothing(_: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     0
@@ -22,7 +22,11 @@ pub(super) fn no(_: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
 fn go(cx: &mut Cx<'_, '_>, to: &[u8], physical: bool) -> bool {
     let old = cx.st.cwd.clone();
     // `cd` keeps the path as walked: links are shown unless -P.
-    let mut logical: Vec<Vec<u8>> = if to.first() == Some(&b'/') { Vec::new() } else { old.split(|b| *b == b'/').filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect() };
+    let mut logical: Vec<Vec<u8>> = if to.first() == Some(&b'/') {
+        Vec::new()
+    } else {
+        old.split(|b| *b == b'/').filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect()
+    };
     for part in to.split(|b| *b == b'/') {
         match part {
             b"" | b"." => {}

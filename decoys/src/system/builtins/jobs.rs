@@ -8,7 +8,13 @@ pub(super) fn jobs(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     let jobs = cx.st.jobs.clone();
     let count = jobs.len();
     for (n, (_, text)) in jobs.into_iter().enumerate() {
-        let mark = if n + 1 == count { '+' } else if n + 2 == count { '-' } else { ' ' };
+        let mark = if n + 1 == count {
+            '+'
+        } else if n + 2 == count {
+            '-'
+        } else {
+            ' '
+        };
         cx.say(&format!("[{}]{mark}  Done                    {}\n", n + 1, show(&text)));
     }
     cx.st.jobs.clear();
@@ -125,7 +131,13 @@ pub(super) fn ulimit(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         "#" => (mem / 8).to_string(),
         other => other.to_owned(),
     };
-    let letters: Vec<u8> = args.iter().skip(1).filter(|a| a.first() == Some(&b'-')).flat_map(|a| a.iter().skip(1).copied()).filter(|l| !matches!(l, b'S' | b'H')).collect();
+    let letters: Vec<u8> = args
+        .iter()
+        .skip(1)
+        .filter(|a| a.first() == Some(&b'-'))
+        .flat_map(|a| a.iter().skip(1).copied())
+        .filter(|l| !matches!(l, b'S' | b'H'))
+        .collect();
     if letters.contains(&b'a') {
         for (_, name, unit, v) in LIMITS {
             cx.say(&format!("{name:<27} {:>20} {}\n", format!("({unit})"), value(v)));

@@ -107,6 +107,6 @@ pub(super) fn make_local(st: &mut State, name: &[u8]) {
 
 /// Reserved words, for `type` and `command -v`.
 pub(super) const KEYWORDS: [&str; 22] = [
-    "if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done", "in", "function", "time", "{", "}", "!", "[[", "]]",
-    "coproc",
+    "if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done", "in", "function", "time", "{",
+    "}", "!", "[[", "]]", "coproc",
 ];

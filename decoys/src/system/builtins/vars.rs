@@ -152,7 +152,13 @@ pub(super) fn declare(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         }
     }
     if flags.contains(&b'f') || flags.contains(&b'F') {
-        let all: Vec<(Vec<u8>, Vec<u8>)> = cx.st.funcs.iter().filter(|(n, _)| names.is_empty() || names.contains(n)).map(|(n, (_, s))| (n.clone(), s.as_ref().clone())).collect();
+        let all: Vec<(Vec<u8>, Vec<u8>)> = cx
+            .st
+            .funcs
+            .iter()
+            .filter(|(n, _)| names.is_empty() || names.contains(n))
+            .map(|(n, (_, s))| (n.clone(), s.as_ref().clone()))
+            .collect();
         let found = !all.is_empty() || names.is_empty();
         for (name, source) in all {
             let line = if flags.contains(&b'F') { format!("declare -f {}\n", show(&name)) } else { format!("{}\n", show(&source)) };
@@ -163,7 +169,11 @@ pub(super) fn declare(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     if flags.contains(&b'p') || names.is_empty() {
         let mut status = 0;
         if names.is_empty() {
-            let want = |v: &Var| (!flags.contains(&b'x') || v.export) && (!flags.contains(&b'r') || v.readonly) && (!flags.contains(&b'a') || matches!(v.value, Value::Array(_)));
+            let want = |v: &Var| {
+                (!flags.contains(&b'x') || v.export)
+                    && (!flags.contains(&b'r') || v.readonly)
+                    && (!flags.contains(&b'a') || matches!(v.value, Value::Array(_)))
+            };
             let lines: Vec<String> = cx.st.vars.iter().filter(|(_, v)| want(v)).map(|(n, v)| declaration(n, v)).collect();
             for line in lines {
                 cx.say(&line);
@@ -281,7 +291,10 @@ pub(super) fn set(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 Some(b"noglob") => flag(cx, b'f', *sign == b'-'),
                 Some(b"allexport") => flag(cx, b'a', *sign == b'-'),
                 Some(b"noclobber") => flag(cx, b'C', *sign == b'-'),
-                Some(b"history" | b"posix" | b"emacs" | b"vi" | b"monitor" | b"hashall" | b"braceexpand" | b"ignoreeof" | b"verbose" | b"notify" | b"noexec") => {}
+                Some(
+                    b"history" | b"posix" | b"emacs" | b"vi" | b"monitor" | b"hashall" | b"braceexpand" | b"ignoreeof" | b"verbose"
+                    | b"notify" | b"noexec",
+                ) => {}
                 Some(other) => return cx.complain(&format!("{}: invalid option name", show(other))),
                 None => {}
             },
@@ -396,16 +409,25 @@ pub(super) fn trap(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         n => n.strip_prefix(b"SIG").unwrap_or(n).to_ascii_uppercase(),
     };
     if rest.is_empty() {
-        let lines: Vec<String> = cx.st.traps.iter().map(|(n, a)| {
-            let prefix = if matches!(n.as_slice(), b"EXIT" | b"ERR" | b"DEBUG" | b"RETURN") { "" } else { "SIG" };
-            format!("trap -- '{}' {prefix}{}\n", show(a), show(n))
-        }).collect();
+        let lines: Vec<String> = cx
+            .st
+            .traps
+            .iter()
+            .map(|(n, a)| {
+                let prefix = if matches!(n.as_slice(), b"EXIT" | b"ERR" | b"DEBUG" | b"RETURN") { "" } else { "SIG" };
+                format!("trap -- '{}' {prefix}{}\n", show(a), show(n))
+            })
+            .collect();
         for line in lines {
             cx.say(&line);
         }
         return 0;
     }
-    let (action, signals) = if rest.len() == 1 { (b"-".to_vec(), rest.clone()) } else { (rest.first().cloned().unwrap_or_default(), rest.get(1..).unwrap_or_default().to_vec()) };
+    let (action, signals) = if rest.len() == 1 {
+        (b"-".to_vec(), rest.clone())
+    } else {
+        (rest.first().cloned().unwrap_or_default(), rest.get(1..).unwrap_or_default().to_vec())
+    };
     for signal in signals {
         if action == b"-" {
             cx.st.traps.remove(&name(&signal));
@@ -501,7 +523,11 @@ pub(super) fn read(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let ifs = cx.st.get(b"IFS").unwrap_or_else(|| b" \t\n".to_vec());
     let fields = if array.is_some() { usize::MAX } else { names.len().max(1) };
-    let values = if names.is_empty() && array.is_none() { vec![if raw { line } else { unescape(&line) }] } else { split_fields(&line, &ifs, fields, raw) };
+    let values = if names.is_empty() && array.is_none() {
+        vec![if raw { line } else { unescape(&line) }]
+    } else {
+        split_fields(&line, &ifs, fields, raw)
+    };
     match array {
         Some(name) => {
             let map = values.into_iter().enumerate().map(|(k, v)| (k as i64, v)).collect();

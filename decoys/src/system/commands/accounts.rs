@@ -122,7 +122,13 @@ fn crypt(cx: &mut Cx<'_, '_>) -> String {
 }
 
 pub(super) fn passwd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "dlueSan:x:w:i:qR:", &[("delete", b'd'), ("lock", b'l'), ("unlock", b'u'), ("expire", b'e'), ("status", b'S'), ("quiet", b'q')]) else { return 6 };
+    let Ok((options, rest)) = cx.options(
+        args,
+        "dlueSan:x:w:i:qR:",
+        &[("delete", b'd'), ("lock", b'l'), ("unlock", b'u'), ("expire", b'e'), ("status", b'S'), ("quiet", b'q')],
+    ) else {
+        return 6;
+    };
     if has(&options, 0) {
         return 0;
     }
@@ -138,13 +144,21 @@ pub(super) fn passwd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         return 1;
     }
     if has(&options, b'S') {
-        cx.say(&format!("{} P {} 0 99999 7 -1\n", show(&user), String::from_utf8_lossy(&crate::system::time::format(b"%m/%d/%Y", cx.x.machine.facts.installed, 0))));
+        cx.say(&format!(
+            "{} P {} 0 99999 7 -1\n",
+            show(&user),
+            String::from_utf8_lossy(&crate::system::time::format(b"%m/%d/%Y", cx.x.machine.facts.installed, 0))
+        ));
         return 0;
     }
     if has(&options, b'd') || has(&options, b'l') || has(&options, b'u') || has(&options, b'e') {
         let secret = if has(&options, b'd') { String::new() } else { format!("!{}", crypt(cx)) };
         set_secret(cx, &user, &secret);
-        cx.say(if has(&options, b'l') || has(&options, b'e') || has(&options, b'd') { "passwd: password changed.\n" } else { "passwd: password changed.\n" });
+        cx.say(if has(&options, b'l') || has(&options, b'e') || has(&options, b'd') {
+            "passwd: password changed.\n"
+        } else {
+            "passwd: password changed.\n"
+        });
         return 0;
     }
     if uid != 0 {
@@ -224,8 +238,25 @@ pub(super) fn chpasswd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 
 pub(super) fn useradd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let longs = [
-        ("home-dir=", b'd'), ("home=", b'd'), ("shell=", b's'), ("uid=", b'u'), ("gid=", b'g'), ("ingroup=", b'I'), ("groups=", b'G'), ("create-home", b'm'), ("comment=", b'c'), ("gecos=", b'c'),
-        ("password=", b'p'), ("system", b'r'), ("non-unique", b'o'), ("disabled-password", b'1'), ("disabled-login", b'1'), ("no-create-home", b'M'), ("quiet", b'q'), ("force-badname", b'2'), ("expiredate=", b'e'),
+        ("home-dir=", b'd'),
+        ("home=", b'd'),
+        ("shell=", b's'),
+        ("uid=", b'u'),
+        ("gid=", b'g'),
+        ("ingroup=", b'I'),
+        ("groups=", b'G'),
+        ("create-home", b'm'),
+        ("comment=", b'c'),
+        ("gecos=", b'c'),
+        ("password=", b'p'),
+        ("system", b'r'),
+        ("non-unique", b'o'),
+        ("disabled-password", b'1'),
+        ("disabled-login", b'1'),
+        ("no-create-home", b'M'),
+        ("quiet", b'q'),
+        ("force-badname", b'2'),
+        ("expiredate=", b'e'),
     ];
     let Ok((options, rest)) = cx.options(args, "d:s:u:g:G:mMc:p:roN:k:K:b:e:f:UDq", &longs) else { return 2 };
     if has(&options, 0) {
@@ -233,26 +264,43 @@ pub(super) fn useradd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let adduser = cx.name == "adduser";
     let Some(user) = rest.first().cloned() else {
-        cx.err(if adduser { "adduser: Only one or two names allowed.\n" } else { "Usage: useradd [options] LOGIN\n       useradd -D\n       useradd -D [options]\n" });
+        cx.err(if adduser {
+            "adduser: Only one or two names allowed.\n"
+        } else {
+            "Usage: useradd [options] LOGIN\n       useradd -D\n       useradd -D [options]\n"
+        });
         return if adduser { 1 } else { 2 };
     };
     if cx.st.who.uid != 0 {
-        cx.err(if adduser { "adduser: Only root may add a user or group to the system.\n" } else { "useradd: Permission denied.\nuseradd: cannot lock /etc/passwd; try again later.\n" });
+        cx.err(if adduser {
+            "adduser: Only root may add a user or group to the system.\n"
+        } else {
+            "useradd: Permission denied.\nuseradd: cannot lock /etc/passwd; try again later.\n"
+        });
         return 1;
     }
-    let valid = user.first().is_some_and(|b| b.is_ascii_lowercase() || *b == b'_') && user.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')) && user.len() <= 32;
+    let valid = user.first().is_some_and(|b| b.is_ascii_lowercase() || *b == b'_')
+        && user.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        && user.len() <= 32;
     if !valid {
         cx.err(&format!("{}: invalid user name '{}'{}\n", cx.name, show(&user), if adduser { "" } else { ": use --badname to ignore" }));
         return 3;
     }
     if cx.x.account(&user).is_some() {
-        cx.err(&if adduser { format!("adduser: The user `{}' already exists.\n", show(&user)) } else { format!("useradd: user '{}' already exists\n", show(&user)) });
+        cx.err(&if adduser {
+            format!("adduser: The user `{}' already exists.\n", show(&user))
+        } else {
+            format!("useradd: user '{}' already exists\n", show(&user))
+        });
         return if adduser { 1 } else { 9 };
     }
     let system = has(&options, b'r');
     let accounts = cx.x.accounts();
     let taken = |id: u32| accounts.iter().any(|a| a.uid == id);
-    let uid = value(&options, b'u').and_then(|u| number::<u32>(u)).or_else(|| if system { (101..999).rev().find(|i| !taken(*i)) } else { (1_000..60_000).find(|i| !taken(*i)) }).unwrap_or(1_000);
+    let uid = value(&options, b'u')
+        .and_then(|u| number::<u32>(u))
+        .or_else(|| if system { (101..999).rev().find(|i| !taken(*i)) } else { (1_000..60_000).find(|i| !taken(*i)) })
+        .unwrap_or(1_000);
     if value(&options, b'u').is_some() && taken(uid) && !has(&options, b'o') {
         cx.err(&format!("useradd: UID {uid} is not unique\n"));
         return 4;
@@ -323,7 +371,13 @@ fn add_to_groups(cx: &mut Cx<'_, '_>, user: &[u8], names: &str) {
 }
 
 pub(super) fn usermod(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "aG:s:d:u:g:l:Lp:mUoc:e:", &[("append", b'a'), ("groups=", b'G'), ("shell=", b's'), ("lock", b'L'), ("password=", b'p')]) else { return 2 };
+    let Ok((options, rest)) = cx.options(
+        args,
+        "aG:s:d:u:g:l:Lp:mUoc:e:",
+        &[("append", b'a'), ("groups=", b'G'), ("shell=", b's'), ("lock", b'L'), ("password=", b'p')],
+    ) else {
+        return 2;
+    };
     let Some(user) = rest.first().cloned() else {
         cx.err("Usage: usermod [options] LOGIN\n");
         return 2;
@@ -373,7 +427,11 @@ pub(super) fn userdel(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         return 1;
     }
     let Some(account) = cx.x.account(&user) else {
-        cx.err(&if cx.name == "deluser" { format!("deluser: The user `{}' does not exist.\n", show(&user)) } else { format!("userdel: user '{}' does not exist\n", show(&user)) });
+        cx.err(&if cx.name == "deluser" {
+            format!("deluser: The user `{}' does not exist.\n", show(&user))
+        } else {
+            format!("userdel: user '{}' does not exist\n", show(&user))
+        });
         return if cx.name == "deluser" { 2 } else { 6 };
     };
     for path in [b"/etc/passwd".as_slice(), b"/etc/shadow", b"/etc/group"] {
@@ -400,7 +458,10 @@ pub(super) fn groupadd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         cx.err(&format!("groupadd: group '{}' already exists\n", show(&name)));
         return 9;
     }
-    let gid = value(&options, b'g').and_then(|g| number::<u32>(g)).or_else(|| (1_000..60_000).find(|i| !groups.iter().any(|g| g.1 == *i))).unwrap_or(1_000);
+    let gid = value(&options, b'g')
+        .and_then(|g| number::<u32>(g))
+        .or_else(|| (1_000..60_000).find(|i| !groups.iter().any(|g| g.1 == *i)))
+        .unwrap_or(1_000);
     edit(cx, b"/etc/group", |l| l.push(format!("{}:x:{gid}:", show(&name)).into_bytes()));
     0
 }
@@ -453,7 +514,14 @@ pub(super) fn getent(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         if text.starts_with('#') || text.trim().is_empty() {
             continue;
         }
-        let hit = keys.is_empty() || keys.iter().any(|k| if path == "/etc/hosts" || path == "/etc/services" { text.split_whitespace().any(|w| w == k) } else { text.split(':').next() == Some(k) || text.split(':').nth(2) == Some(k) });
+        let hit = keys.is_empty()
+            || keys.iter().any(|k| {
+                if path == "/etc/hosts" || path == "/etc/services" {
+                    text.split_whitespace().any(|w| w == k)
+                } else {
+                    text.split(':').next() == Some(k) || text.split(':').nth(2) == Some(k)
+                }
+            });
         if hit {
             found = true;
             if path == "/etc/hosts" {

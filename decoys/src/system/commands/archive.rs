@@ -7,14 +7,22 @@ use crate::system::{
 };
 
 pub(super) fn gzip(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "cdfhkLlnNqrtvV123456789", &[("decompress", b'd'), ("stdout", b'c'), ("force", b'f'), ("keep", b'k'), ("list", b'l'), ("test", b't')]) else { return 1 };
+    let Ok((options, rest)) = cx.options(
+        args,
+        "cdfhkLlnNqrtvV123456789",
+        &[("decompress", b'd'), ("stdout", b'c'), ("force", b'f'), ("keep", b'k'), ("list", b'l'), ("test", b't')],
+    ) else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
     let (name, suffix) = if cx.name.contains("bz") { ("bzip2", ".bz2") } else { ("gzip", ".gz") };
     if rest.is_empty() {
         if cx.tty_out() {
-            cx.err(&format!("{name}: compressed data not written to a terminal. Use -f to force compression.\nFor help, type: {name} -h\n"));
+            cx.err(&format!(
+                "{name}: compressed data not written to a terminal. Use -f to force compression.\nFor help, type: {name} -h\n"
+            ));
             return 1;
         }
         cx.input();
@@ -63,7 +71,18 @@ pub(super) fn tar(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     {
         first.insert(0, b'-');
     }
-    let longs = [("extract", b'x'), ("create", b'c'), ("list", b't'), ("file=", b'f'), ("gzip", b'z'), ("verbose", b'v'), ("directory=", b'C'), ("strip-components=", b'S'), ("bzip2", b'j'), ("xz", b'J')];
+    let longs = [
+        ("extract", b'x'),
+        ("create", b'c'),
+        ("list", b't'),
+        ("file=", b'f'),
+        ("gzip", b'z'),
+        ("verbose", b'v'),
+        ("directory=", b'C'),
+        ("strip-components=", b'S'),
+        ("bzip2", b'j'),
+        ("xz", b'J'),
+    ];
     let Ok((options, rest)) = cx.options(&args, "xctf:zvC:jJpkmPhOS:r", &longs) else { return 2 };
     if has(&options, 0) {
         return 0;
@@ -82,7 +101,11 @@ pub(super) fn tar(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             return 0;
         }
         if data.starts_with(b"\x1f\x8b") || has(&options, b'z') {
-            cx.err(if data.starts_with(b"\x1f\x8b") { "\ngzip: stdin: unexpected end of file\ntar: Child returned status 1\ntar: Error is not recoverable: exiting now\n" } else { "\ngzip: stdin: not in gzip format\ntar: Child returned status 1\ntar: Error is not recoverable: exiting now\n" });
+            cx.err(if data.starts_with(b"\x1f\x8b") {
+                "\ngzip: stdin: unexpected end of file\ntar: Child returned status 1\ntar: Error is not recoverable: exiting now\n"
+            } else {
+                "\ngzip: stdin: not in gzip format\ntar: Child returned status 1\ntar: Error is not recoverable: exiting now\n"
+            });
             return 2;
         }
         if data.get(257..262) != Some(b"ustar") {
@@ -110,7 +133,8 @@ fn extract(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], data: &[u8], only: &[
         if head.iter().all(|b| *b == 0) || !cx.alive() {
             break;
         }
-        let text = |from: usize, len: usize| head.get(from..from + len).unwrap_or_default().split(|b| *b == 0).next().unwrap_or_default().to_vec();
+        let text =
+            |from: usize, len: usize| head.get(from..from + len).unwrap_or_default().split(|b| *b == 0).next().unwrap_or_default().to_vec();
         let mut name = text(0, 100);
         let prefix = text(345, 155);
         if !prefix.is_empty() {
@@ -127,7 +151,17 @@ fn extract(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], data: &[u8], only: &[
         }
         let relative = name.iter().skip_while(|b| **b == b'/').copied().collect::<Vec<u8>>();
         if has(options, b't') {
-            let line = if verbose { format!("{}{} root/root {size:>9} {} {}\n", if kind == b'5' { 'd' } else { '-' }, fs::Node::new(Kind::File(Content::new("")), mode, 0, 0, 0).mode_text().get(1..).unwrap_or(""), String::from_utf8_lossy(&time::format(b"%F %R", mtime, 0)), show(&name)) } else { format!("{}\n", show(&name)) };
+            let line = if verbose {
+                format!(
+                    "{}{} root/root {size:>9} {} {}\n",
+                    if kind == b'5' { 'd' } else { '-' },
+                    fs::Node::new(Kind::File(Content::new("")), mode, 0, 0, 0).mode_text().get(1..).unwrap_or(""),
+                    String::from_utf8_lossy(&time::format(b"%F %R", mtime, 0)),
+                    show(&name)
+                )
+            } else {
+                format!("{}\n", show(&name))
+            };
             cx.say(&line);
             continue;
         }

@@ -9,7 +9,17 @@ use crate::system::{
 };
 
 pub(super) fn cp(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("recursive", b'r'), ("force", b'f'), ("archive", b'a'), ("preserve[=", b'p'), ("verbose", b'v'), ("no-clobber", b'n'), ("target-directory=", b't'), ("update", b'u'), ("no-target-directory", b'T')];
+    let longs = [
+        ("recursive", b'r'),
+        ("force", b'f'),
+        ("archive", b'a'),
+        ("preserve[=", b'p'),
+        ("verbose", b'v'),
+        ("no-clobber", b'n'),
+        ("target-directory=", b't'),
+        ("update", b'u'),
+        ("no-target-directory", b'T'),
+    ];
     let Ok((options, mut rest)) = cx.options(args, "rRafpvnduiLPHslt:Tb", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -135,7 +145,14 @@ fn copy(cx: &mut Cx<'_, '_>, real: &[u8], source: &[u8], to: &[u8], keep: bool, 
 }
 
 pub(super) fn mv(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("force", b'f'), ("verbose", b'v'), ("no-clobber", b'n'), ("target-directory=", b't'), ("update", b'u'), ("no-target-directory", b'T')];
+    let longs = [
+        ("force", b'f'),
+        ("verbose", b'v'),
+        ("no-clobber", b'n'),
+        ("target-directory=", b't'),
+        ("update", b'u'),
+        ("no-target-directory", b'T'),
+    ];
     let Ok((options, mut rest)) = cx.options(args, "fvniut:Tb", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -174,7 +191,9 @@ pub(super) fn mv(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 }
             }
             Err(Errno::Exist) => status = cx.fail(&format!("'{}' and '{}' are the same file", show(&source), show(&to))),
-            Err(Errno::Invalid) => status = cx.fail(&format!("cannot move '{}' to a subdirectory of itself, '{}'", show(&source), show(&to))),
+            Err(Errno::Invalid) => {
+                status = cx.fail(&format!("cannot move '{}' to a subdirectory of itself, '{}'", show(&source), show(&to)))
+            }
             Err(e) => status = cx.fail(&format!("cannot move '{}' to '{}': {}", show(&source), show(&to), e.text())),
         }
     }
@@ -182,7 +201,11 @@ pub(super) fn mv(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn install(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, mut rest)) = cx.options(args, "dm:o:g:Dvpct:T", &[("mode=", b'm'), ("directory", b'd'), ("owner=", b'o'), ("group=", b'g')]) else { return 1 };
+    let Ok((options, mut rest)) =
+        cx.options(args, "dm:o:g:Dvpct:T", &[("mode=", b'm'), ("directory", b'd'), ("owner=", b'o'), ("group=", b'g')])
+    else {
+        return 1;
+    };
     let perms = value(&options, b'm').and_then(|m| super::files::mode(m, 0, false, 0)).unwrap_or(0o755);
     if has(&options, b'd') {
         let mut words = vec![b"mkdir".to_vec(), b"-p".to_vec()];
@@ -245,7 +268,11 @@ fn amount(bytes: u64, seconds: f64) -> String {
         }
         head.push(')');
     }
-    format!("{head} copied, {} s, {}/s\n", super::shells::general(seconds, 6, false), si(bytes as f64 / seconds, ["B", "kB", "MB", "GB", "TB"], 1_000.0))
+    format!(
+        "{head} copied, {} s, {}/s\n",
+        super::shells::general(seconds, 6, false),
+        si(bytes as f64 / seconds, ["B", "kB", "MB", "GB", "TB"], 1_000.0)
+    )
 }
 
 pub(super) fn dd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
@@ -276,7 +303,13 @@ pub(super) fn dd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             b"skip" | b"iseek" => skip = n,
             b"seek" | b"oseek" => seek = n,
             b"cbs" => {}
-            b"status" => quiet = match text { b"none" => 2, b"noxfer" => 1, _ => 0 },
+            b"status" => {
+                quiet = match text {
+                    b"none" => 2,
+                    b"noxfer" => 1,
+                    _ => 0,
+                }
+            }
             b"conv" => {
                 for c in text.split(|b| *b == b',') {
                     match c {
@@ -352,7 +385,10 @@ pub(super) fn dd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         (Some(path), Some(n)) if !null => {
             let who = cx.st.who.clone();
             let mask = cx.st.umask;
-            let result = cx.x.fs.find(&cx.st.cwd, path, true).and_then(|f| cx.x.fs.write(&who, &f.path, Content::Made(Made::Zeros(n.min(free))), 0o666 & !mask));
+            let result =
+                cx.x.fs
+                    .find(&cx.st.cwd, path, true)
+                    .and_then(|f| cx.x.fs.write(&who, &f.path, Content::Made(Made::Zeros(n.min(free))), 0o666 & !mask));
             if let Err(e) = result {
                 return cx.fail(&format!("failed to open '{}': {}", show(path), e.text()));
             }

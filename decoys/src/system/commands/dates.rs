@@ -4,7 +4,16 @@ use super::{Cx, has, show, value};
 use crate::system::time;
 
 pub(super) fn date(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("date=", b'd'), ("utc", b'u'), ("universal", b'u'), ("rfc-email", b'R'), ("iso-8601[=", b'I'), ("reference=", b'r'), ("set=", b's'), ("rfc-3339=", b'3')];
+    let longs = [
+        ("date=", b'd'),
+        ("utc", b'u'),
+        ("universal", b'u'),
+        ("rfc-email", b'R'),
+        ("iso-8601[=", b'I'),
+        ("reference=", b'r'),
+        ("set=", b's'),
+        ("rfc-3339=", b'3'),
+    ];
     let Ok((options, rest)) = cx.options(args, "d:uRr:s:If:", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;

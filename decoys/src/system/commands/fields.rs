@@ -29,7 +29,15 @@ fn ranges(text: &[u8]) -> Option<Vec<(usize, usize)>> {
 }
 
 pub(super) fn cut(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("delimiter=", b'd'), ("fields=", b'f'), ("bytes=", b'b'), ("characters=", b'c'), ("only-delimited", b's'), ("output-delimiter=", b'O'), ("complement", b'C')];
+    let longs = [
+        ("delimiter=", b'd'),
+        ("fields=", b'f'),
+        ("bytes=", b'b'),
+        ("characters=", b'c'),
+        ("only-delimited", b's'),
+        ("output-delimiter=", b'O'),
+        ("complement", b'C'),
+    ];
     let Ok((options, rest)) = cx.options(args, "d:f:b:c:snz", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -42,7 +50,10 @@ pub(super) fn cut(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let Some(list_ranges) = ranges(list) else {
         let what = if by_field.is_some() { "field" } else { "byte/character position" };
         let line = if list.iter().any(|b| *b == b'0') && number::<usize>(list) == Some(0) {
-            format!("cut: {}s are numbered from 1\nTry 'cut --help' for more information.\n", if by_field.is_some() { "field" } else { "byte/character position" })
+            format!(
+                "cut: {}s are numbered from 1\nTry 'cut --help' for more information.\n",
+                if by_field.is_some() { "field" } else { "byte/character position" }
+            )
         } else {
             format!("cut: invalid {what} value ‘{}’\nTry 'cut --help' for more information.\n", show(list))
         };
@@ -83,7 +94,8 @@ pub(super) fn cut(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                     }
                     continue;
                 }
-                let fields: Vec<&[u8]> = line.split(|b| *b == delimiter).enumerate().filter(|(n, _)| wanted(n + 1)).map(|(_, f)| f).collect();
+                let fields: Vec<&[u8]> =
+                    line.split(|b| *b == delimiter).enumerate().filter(|(n, _)| wanted(n + 1)).map(|(_, f)| f).collect();
                 out.extend(fields.join(joiner.as_slice()));
             } else {
                 out.extend(line.iter().enumerate().filter(|(n, _)| wanted(n + 1)).map(|(_, b)| *b));
@@ -168,7 +180,11 @@ fn pair(cx: &mut Cx<'_, '_>, rest: &[Vec<u8>]) -> Option<(Vec<u8>, Vec<u8>)> {
     let b = data.pop()?;
     let a = data.pop();
     if a.is_none() {
-        let line = format!("{n}: missing operand after '{}'\n{n}: Try '{n} --help' for more information.\n", show(rest.first().map_or(b"".as_slice(), Vec::as_slice)), n = cx.name);
+        let line = format!(
+            "{n}: missing operand after '{}'\n{n}: Try '{n} --help' for more information.\n",
+            show(rest.first().map_or(b"".as_slice(), Vec::as_slice)),
+            n = cx.name
+        );
         cx.err(&line);
     }
     Some((a?, b))
@@ -223,7 +239,12 @@ pub(super) fn cmp(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         None if a.len() != b.len() => {
             if !has(&options, b's') {
                 let short = if a.len() < b.len() { 0 } else { 1 };
-                cx.err(&format!("cmp: EOF on {} after byte {}, in line {}\n", name(short), a.len().min(b.len()), 1 + a.iter().filter(|c| **c == b'\n').count()));
+                cx.err(&format!(
+                    "cmp: EOF on {} after byte {}, in line {}\n",
+                    name(short),
+                    a.len().min(b.len()),
+                    1 + a.iter().filter(|c| **c == b'\n').count()
+                ));
             }
             1
         }

@@ -69,7 +69,10 @@ pub(super) fn mode(text: &[u8], old: u32, dir: bool, umask: u32) -> Option<u32> 
 pub(super) fn chmod(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let longs = [("recursive", b'R'), ("verbose", b'v'), ("changes", b'c'), ("quiet", b'f'), ("silent", b'f')];
     // `-x` is a mode, not an option.
-    let (flags, words): (Vec<Vec<u8>>, Vec<Vec<u8>>) = args.iter().skip(1).cloned().partition(|a| a.starts_with(b"--") || (a.first() == Some(&b'-') && a.len() > 1 && a.iter().skip(1).all(|b| b"Rvcf".contains(b))));
+    let (flags, words): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
+        args.iter().skip(1).cloned().partition(|a| {
+            a.starts_with(b"--") || (a.first() == Some(&b'-') && a.len() > 1 && a.iter().skip(1).all(|b| b"Rvcf".contains(b)))
+        });
     let mut all = vec![b"chmod".to_vec()];
     all.extend(flags);
     let Ok((options, _)) = cx.options(&all, "Rvcf", &longs) else { return 1 };
@@ -116,7 +119,11 @@ fn chmod_one(cx: &mut Cx<'_, '_>, real: &[u8], shown: &[u8], wanted: &[u8], recu
         let mut changed = node.clone();
         changed.mode = new;
         let text = |n: &fs::Node| n.mode_text().get(1..).unwrap_or("").to_owned();
-        let line = if node.mode == new { format!("mode of '{}' retained as {:04o} ({})\n", show(shown), new, text(&node)) } else { format!("mode of '{}' changed from {:04o} ({}) to {:04o} ({})\n", show(shown), node.mode, text(&node), new, text(&changed)) };
+        let line = if node.mode == new {
+            format!("mode of '{}' retained as {:04o} ({})\n", show(shown), new, text(&node))
+        } else {
+            format!("mode of '{}' changed from {:04o} ({}) to {:04o} ({})\n", show(shown), node.mode, text(&node), new, text(&changed))
+        };
         cx.say(&line);
     }
     let mut status = 0;
@@ -131,7 +138,11 @@ fn chmod_one(cx: &mut Cx<'_, '_>, real: &[u8], shown: &[u8], wanted: &[u8], recu
 }
 
 pub(super) fn chown(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "RvcfhHLP", &[("recursive", b'R'), ("no-dereference", b'h'), ("verbose", b'v'), ("reference=", b'r')]) else { return 1 };
+    let Ok((options, rest)) =
+        cx.options(args, "RvcfhHLP", &[("recursive", b'R'), ("no-dereference", b'h'), ("verbose", b'v'), ("reference=", b'r')])
+    else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
@@ -173,7 +184,11 @@ pub(super) fn chown(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 
 fn chown_one(cx: &mut Cx<'_, '_>, real: &[u8], shown: &[u8], uid: Option<u32>, gid: Option<u32>, recursive: bool, depth: usize) -> i32 {
     if cx.st.who.uid != 0 {
-        return cx.fail(&format!("changing {} of '{}': Operation not permitted", if cx.name == "chgrp" { "group" } else { "ownership" }, show(shown)));
+        return cx.fail(&format!(
+            "changing {} of '{}': Operation not permitted",
+            if cx.name == "chgrp" { "group" } else { "ownership" },
+            show(shown)
+        ));
     }
     let result = cx.x.fs.change(real, |n| {
         n.uid = uid.unwrap_or(n.uid);
@@ -263,7 +278,16 @@ pub(super) fn rmdir(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn rm(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("recursive", b'r'), ("force", b'f'), ("verbose", b'v'), ("dir", b'd'), ("interactive[=", b'i'), ("no-preserve-root", b'N'), ("preserve-root", b'K'), ("one-file-system", b'O')];
+    let longs = [
+        ("recursive", b'r'),
+        ("force", b'f'),
+        ("verbose", b'v'),
+        ("dir", b'd'),
+        ("interactive[=", b'i'),
+        ("no-preserve-root", b'N'),
+        ("preserve-root", b'K'),
+        ("one-file-system", b'O'),
+    ];
     let Ok((options, rest)) = cx.options(args, "rRfvidI", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -430,7 +454,9 @@ pub(super) fn truncate(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         let result = if size as usize > crate::system::limits::PIPE {
             let who = cx.st.who.clone();
             let mask = cx.st.umask;
-            cx.x.fs.find(&cx.st.cwd, &path, true).and_then(|f| cx.x.fs.write(&who, &f.path, Content::Made(fs::Made::Zeros(size)), 0o666 & !mask))
+            cx.x.fs
+                .find(&cx.st.cwd, &path, true)
+                .and_then(|f| cx.x.fs.write(&who, &f.path, Content::Made(fs::Made::Zeros(size)), 0o666 & !mask))
         } else {
             let mut data = old;
             data.resize(size as usize, 0);
@@ -522,7 +548,15 @@ pub(super) fn lsattr(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn du(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("summarize", b's'), ("human-readable", b'h'), ("all", b'a'), ("total", b'c'), ("max-depth=", b'd'), ("bytes", b'b'), ("apparent-size", b'A')];
+    let longs = [
+        ("summarize", b's'),
+        ("human-readable", b'h'),
+        ("all", b'a'),
+        ("total", b'c'),
+        ("max-depth=", b'd'),
+        ("bytes", b'b'),
+        ("apparent-size", b'A'),
+    ];
     let Ok((options, mut rest)) = cx.options(args, "shackmbd:xDLPlS", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -562,7 +596,13 @@ fn du_text(options: &[(u8, Vec<u8>)], bytes: u64) -> String {
 fn du_one(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], real: &[u8], shown: &[u8], depth: usize, most: usize) -> u64 {
     let Some(node) = cx.x.fs.get(real) else { return 0 };
     let virt = real.starts_with(b"/proc") || real.starts_with(b"/sys");
-    let mut total = if virt { 0 } else if has(options, b'b') { node.size() } else { node.blocks() * 512 };
+    let mut total = if virt {
+        0
+    } else if has(options, b'b') {
+        node.size()
+    } else {
+        node.blocks() * 512
+    };
     if node.is_dir() && depth < 48 && !virt {
         for (name, _) in cx.x.fs.list(real) {
             if !cx.alive() {
@@ -598,7 +638,8 @@ pub(super) fn file(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 }
             },
         };
-        let line = if has(&options, b'b') { format!("{kind}\n") } else { format!("{:<w$} {kind}\n", format!("{}:", show(&path)), w = width + 1) };
+        let line =
+            if has(&options, b'b') { format!("{kind}\n") } else { format!("{:<w$} {kind}\n", format!("{}:", show(&path)), w = width + 1) };
         cx.say(&line);
     }
     0
@@ -633,7 +674,15 @@ fn kind_of(data: &[u8]) -> String {
         };
         return format!("ELF {bits}-bit {order} {kind}, {machine}, version 1 (SYSV)");
     }
-    for (magic, text) in [(b"#!/bin/bash".as_slice(), "Bourne-Again shell script, ASCII text executable"), (b"#!/bin/sh", "POSIX shell script, ASCII text executable"), (b"\x1f\x8b", "gzip compressed data"), (b"BZh", "bzip2 compressed data"), (b"PK\x03\x04", "Zip archive data"), (b"\x89PNG", "PNG image data"), (b"%PDF", "PDF document")] {
+    for (magic, text) in [
+        (b"#!/bin/bash".as_slice(), "Bourne-Again shell script, ASCII text executable"),
+        (b"#!/bin/sh", "POSIX shell script, ASCII text executable"),
+        (b"\x1f\x8b", "gzip compressed data"),
+        (b"BZh", "bzip2 compressed data"),
+        (b"PK\x03\x04", "Zip archive data"),
+        (b"\x89PNG", "PNG image data"),
+        (b"%PDF", "PDF document"),
+    ] {
         if data.starts_with(magic) {
             return text.to_owned();
         }

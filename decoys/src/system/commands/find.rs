@@ -130,11 +130,23 @@ impl Build<'_> {
             }
             b"-user" => {
                 let name = argument(self)?;
-                Test::User(cx.x.account(&name).map(|a| a.uid).or(number(&name)).ok_or_else(|| format!("‘{}’ is not the name of a known user", show(&name)))?)
+                Test::User(
+                    cx.x.account(&name)
+                        .map(|a| a.uid)
+                        .or(number(&name))
+                        .ok_or_else(|| format!("‘{}’ is not the name of a known user", show(&name)))?,
+                )
             }
             b"-group" => {
                 let name = argument(self)?;
-                Test::Group(cx.x.groups().iter().find(|g| g.0 == name).map(|g| g.1).or(number(&name)).ok_or_else(|| format!("‘{}’ is not the name of an existing group", show(&name)))?)
+                Test::Group(
+                    cx.x.groups()
+                        .iter()
+                        .find(|g| g.0 == name)
+                        .map(|g| g.1)
+                        .or(number(&name))
+                        .ok_or_else(|| format!("‘{}’ is not the name of an existing group", show(&name)))?,
+                )
             }
             b"-newer" | b"-cnewer" => {
                 let path = argument(self)?;
@@ -239,7 +251,17 @@ pub(super) fn find(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         Err(message) => return cx.fail(&message),
     };
     let test = if build.acts { test } else { Test::And(vec![test, Test::Print(b'\n')]) };
-    let mut walk = Walk { test, min: build.min, max: build.max, depth_first: build.depth_first, pruned: false, quit: false, batch: Vec::new(), status: 0, seen: 0 };
+    let mut walk = Walk {
+        test,
+        min: build.min,
+        max: build.max,
+        depth_first: build.depth_first,
+        pruned: false,
+        quit: false,
+        batch: Vec::new(),
+        status: 0,
+        seen: 0,
+    };
     for path in paths {
         match cx.stat(&path, false) {
             Ok((real, node)) => visit(cx, &mut walk, &real, &path, &node, 0),
@@ -311,12 +333,24 @@ fn check(cx: &mut Cx<'_, '_>, walk: &mut Walk, test: &Test, real: &[u8], shown: 
         Test::And(all) => all.iter().all(|t| check(cx, walk, t, real, shown, node, depth)),
         Test::Or(all) => all.iter().any(|t| check(cx, walk, t, real, shown, node, depth)),
         Test::Not(t) => !check(cx, walk, t, real, shown, node, depth),
-        Test::Name(p, fold) => if *fold { pattern::matches(p, &name.to_ascii_lowercase()) } else { pattern::matches(p, name) },
+        Test::Name(p, fold) => {
+            if *fold {
+                pattern::matches(p, &name.to_ascii_lowercase())
+            } else {
+                pattern::matches(p, name)
+            }
+        }
         Test::Path(p) => pattern::matches(p, shown),
         Test::Type(letters) => letters.split(|b| *b == b',').any(|l| {
             matches!(
                 (l.first(), &node.kind),
-                (Some(b'f'), Kind::File(_)) | (Some(b'd'), Kind::Dir) | (Some(b'l'), Kind::Link(_)) | (Some(b'c'), Kind::Char(..)) | (Some(b'b'), Kind::Block(..)) | (Some(b'p'), Kind::Fifo) | (Some(b's'), Kind::Socket)
+                (Some(b'f'), Kind::File(_))
+                    | (Some(b'd'), Kind::Dir)
+                    | (Some(b'l'), Kind::Link(_))
+                    | (Some(b'c'), Kind::Char(..))
+                    | (Some(b'b'), Kind::Block(..))
+                    | (Some(b'p'), Kind::Fifo)
+                    | (Some(b's'), Kind::Socket)
             )
         }),
         Test::Size(sign, n, unit) => order(*sign, node.size().div_ceil(*unit) as i64, *n as i64),
@@ -377,7 +411,14 @@ fn check(cx: &mut Cx<'_, '_>, walk: &mut Walk, test: &Test, real: &[u8], shown: 
             let (user, group) = (show(&cx.x.user_name(node.uid)), show(&cx.x.group_name(node.gid)));
             let links = cx.x.fs.nlink(real, node);
             let when = crate::system::time::ls(node.mtime, cx.now());
-            cx.say(&format!("{:>9} {:>6} {} {links:>3} {user:<8} {group:<8} {:>8} {when} {}\n", node.ino, node.blocks() / 2, node.mode_text(), node.size(), show(shown)));
+            cx.say(&format!(
+                "{:>9} {:>6} {} {links:>3} {user:<8} {group:<8} {:>8} {when} {}\n",
+                node.ino,
+                node.blocks() / 2,
+                node.mode_text(),
+                node.size(),
+                show(shown)
+            ));
             true
         }
         Test::Exec(_, true) => {
@@ -423,7 +464,17 @@ fn check(cx: &mut Cx<'_, '_>, walk: &mut Walk, test: &Test, real: &[u8], shown: 
 }
 
 pub(super) fn xargs(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("null", b'0'), ("max-args=", b'n'), ("no-run-if-empty", b'r'), ("replace[=", b'i'), ("max-procs=", b'P'), ("delimiter=", b'd'), ("verbose", b't'), ("max-lines=", b'L'), ("arg-file=", b'a')];
+    let longs = [
+        ("null", b'0'),
+        ("max-args=", b'n'),
+        ("no-run-if-empty", b'r'),
+        ("replace[=", b'i'),
+        ("max-procs=", b'P'),
+        ("delimiter=", b'd'),
+        ("verbose", b't'),
+        ("max-lines=", b'L'),
+        ("arg-file=", b'a'),
+    ];
     let Ok((options, words)) = cx.options(args, "+0n:rI:P:d:tL:s:a:xpE:", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -443,7 +494,12 @@ pub(super) fn xargs(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let words = if words.is_empty() { vec![b"echo".to_vec()] } else { words };
     let replace = value(&options, b'I').map(<[u8]>::to_vec);
-    let delimiter = if has(&options, b'0') { Some(0) } else { value(&options, b'd').map(|d| crate::system::shell::escape::all(d, crate::system::shell::escape::Style::Printf).0.first().copied().unwrap_or(b'\n')) };
+    let delimiter = if has(&options, b'0') {
+        Some(0)
+    } else {
+        value(&options, b'd')
+            .map(|d| crate::system::shell::escape::all(d, crate::system::shell::escape::Style::Printf).0.first().copied().unwrap_or(b'\n'))
+    };
     let items: Vec<Vec<u8>> = if let Some(d) = delimiter {
         let body = data.strip_suffix(&[d]).unwrap_or(&data);
         if data.is_empty() { Vec::new() } else { body.split(|b| *b == d).map(<[u8]>::to_vec).collect() }

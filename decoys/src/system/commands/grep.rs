@@ -21,7 +21,9 @@ impl Matcher {
                     return Some((from, from));
                 }
                 *work = work.saturating_sub(rest.len() as u64 / 8);
-                rest.windows(needle.len()).position(|w| if *icase { w.eq_ignore_ascii_case(needle) } else { w == needle.as_slice() }).map(|p| (from + p, from + p + needle.len()))
+                rest.windows(needle.len())
+                    .position(|w| if *icase { w.eq_ignore_ascii_case(needle) } else { w == needle.as_slice() })
+                    .map(|p| (from + p, from + p + needle.len()))
             }
         }
     }
@@ -29,11 +31,38 @@ impl Matcher {
 
 pub(super) fn grep(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let longs = [
-        ("ignore-case", b'i'), ("invert-match", b'v'), ("count", b'c'), ("extended-regexp", b'E'), ("fixed-strings", b'F'), ("line-number", b'n'),
-        ("only-matching", b'o'), ("quiet", b'q'), ("silent", b'q'), ("recursive", b'r'), ("files-with-matches", b'l'), ("files-without-match", b'L'),
-        ("word-regexp", b'w'), ("line-regexp", b'x'), ("no-filename", b'h'), ("with-filename", b'H'), ("max-count=", b'm'), ("after-context=", b'A'),
-        ("before-context=", b'B'), ("context=", b'C'), ("regexp=", b'e'), ("file=", b'f'), ("text", b'a'), ("no-messages", b's'), ("color[=", b'1'), ("colour[=", b'1'),
-        ("include=", b'2'), ("exclude=", b'2'), ("exclude-dir=", b'2'), ("perl-regexp", b'P'), ("byte-offset", b'b'), ("line-buffered", b'3'),
+        ("ignore-case", b'i'),
+        ("invert-match", b'v'),
+        ("count", b'c'),
+        ("extended-regexp", b'E'),
+        ("fixed-strings", b'F'),
+        ("line-number", b'n'),
+        ("only-matching", b'o'),
+        ("quiet", b'q'),
+        ("silent", b'q'),
+        ("recursive", b'r'),
+        ("files-with-matches", b'l'),
+        ("files-without-match", b'L'),
+        ("word-regexp", b'w'),
+        ("line-regexp", b'x'),
+        ("no-filename", b'h'),
+        ("with-filename", b'H'),
+        ("max-count=", b'm'),
+        ("after-context=", b'A'),
+        ("before-context=", b'B'),
+        ("context=", b'C'),
+        ("regexp=", b'e'),
+        ("file=", b'f'),
+        ("text", b'a'),
+        ("no-messages", b's'),
+        ("color[=", b'1'),
+        ("colour[=", b'1'),
+        ("include=", b'2'),
+        ("exclude=", b'2'),
+        ("exclude-dir=", b'2'),
+        ("perl-regexp", b'P'),
+        ("byte-offset", b'b'),
+        ("line-buffered", b'3'),
     ];
     let Ok((options, mut rest)) = cx.options(args, "EFGPivcnoqrRlLwxhHm:A:B:C:e:f:asbIzT", &longs) else { return 2 };
     if has(&options, 0) {
@@ -175,7 +204,7 @@ fn search(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], matchers: &[Matcher], 
     let all: Vec<&[u8]> = super::lines(data).collect();
     let mut printed = 0usize;
     let mut left = 0usize;
-    let color = value(options, b'1').is_some_and(|v| v == b"always" || (v.is_empty() || v == b"auto") && cx.tty_out()) ;
+    let color = value(options, b'1').is_some_and(|v| v == b"always" || (v.is_empty() || v == b"auto") && cx.tty_out());
     let mut work = cx.x.steps.saturating_mul(16);
     let budget = work;
     let emit = |out: &mut Vec<u8>, n: usize, text: &[u8], mark: u8| {
@@ -196,7 +225,8 @@ fn search(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], matchers: &[Matcher], 
         while from <= line.len() && work > 0 {
             let best = matchers.iter().filter_map(|m| m.find(line, from, &mut work)).min_by_key(|(s, e)| (*s, usize::MAX - e));
             let Some((s, e)) = best else { break };
-            let fits = (!on(b'w') || (!word(s.checked_sub(1).and_then(|p| line.get(p))) && !word(line.get(e)))) && (!on(b'x') || (s == 0 && e == line.len()));
+            let fits = (!on(b'w') || (!word(s.checked_sub(1).and_then(|p| line.get(p))) && !word(line.get(e))))
+                && (!on(b'x') || (s == 0 && e == line.len()));
             if fits {
                 spans.push((s, e));
                 if !on(b'o') && !color {

@@ -135,7 +135,8 @@ pub(super) fn base64(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 Err(_) => {
                     let valid: Vec<u8> = block.iter().copied().take_while(|b| keep(b) && *b != b'=').collect();
                     if valid.len() >= 2 {
-                        let lenient = base64::engine::general_purpose::STANDARD_NO_PAD.decode(valid.get(..valid.len().min(4)).unwrap_or_default());
+                        let lenient =
+                            base64::engine::general_purpose::STANDARD_NO_PAD.decode(valid.get(..valid.len().min(4)).unwrap_or_default());
                         out.extend(lenient.unwrap_or_default());
                     }
                     bad = true;
@@ -164,7 +165,6 @@ pub(super) fn base64(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     0
 }
 
-
 pub(super) fn openssl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let release = cx.x.machine.facts.release.openssl;
     match args.get(1).map(Vec::as_slice) {
@@ -189,7 +189,11 @@ pub(super) fn openssl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         Some(b"passwd") => {
             const ALPHABET: &[u8] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
             let mut letters = |n: usize| (0..n).filter_map(|_| cx.st.random.pick(ALPHABET).map(|b| char::from(*b))).collect::<String>();
-            let (salt, body) = if args.iter().any(|a| a == b"-6") { (format!("$6${}$", letters(16)), letters(86)) } else { (format!("$1${}$", letters(8)), letters(22)) };
+            let (salt, body) = if args.iter().any(|a| a == b"-6") {
+                (format!("$6${}$", letters(16)), letters(86))
+            } else {
+                (format!("$1${}$", letters(8)), letters(22))
+            };
             cx.say(&format!("{salt}{body}\n"));
             0
         }

@@ -7,7 +7,11 @@ use crate::system::{
 };
 
 pub(super) fn ln(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, mut rest)) = cx.options(args, "sfnvirTt:L", &[("symbolic", b's'), ("force", b'f'), ("no-dereference", b'n'), ("verbose", b'v')]) else { return 1 };
+    let Ok((options, mut rest)) =
+        cx.options(args, "sfnvirTt:L", &[("symbolic", b's'), ("force", b'f'), ("no-dereference", b'n'), ("verbose", b'v')])
+    else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
@@ -20,7 +24,8 @@ pub(super) fn ln(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let symbolic = has(&options, b's');
     for target in rest {
         let is_dir = cx.stat(&link, !has(&options, b'n')).is_ok_and(|(_, n)| n.is_dir());
-        let to = if is_dir { fs::join(&link, target.rsplit(|b| *b == b'/').find(|p| !p.is_empty()).unwrap_or_default()) } else { link.clone() };
+        let to =
+            if is_dir { fs::join(&link, target.rsplit(|b| *b == b'/').find(|p| !p.is_empty()).unwrap_or_default()) } else { link.clone() };
         let who = cx.st.who.clone();
         let kind = if symbolic {
             Ok(Kind::Link(target.clone()))
@@ -51,14 +56,24 @@ pub(super) fn ln(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         match result {
             Ok(()) if has(&options, b'v') => cx.say(&format!("'{}' -> '{}'\n", show(&to), show(&target))),
             Ok(()) => {}
-            Err(e) => status = cx.fail(&format!("failed to create {} link '{}': {}", if symbolic { "symbolic" } else { "hard" }, show(&to), e.text())),
+            Err(e) => {
+                status =
+                    cx.fail(&format!("failed to create {} link '{}': {}", if symbolic { "symbolic" } else { "hard" }, show(&to), e.text()))
+            }
         }
     }
     status
 }
 
 pub(super) fn readlink(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("canonicalize", b'f'), ("no-newline", b'n'), ("canonicalize-existing", b'e'), ("canonicalize-missing", b'm'), ("strip", b's'), ("quiet", b'q')];
+    let longs = [
+        ("canonicalize", b'f'),
+        ("no-newline", b'n'),
+        ("canonicalize-existing", b'e'),
+        ("canonicalize-missing", b'm'),
+        ("strip", b's'),
+        ("quiet", b'q'),
+    ];
     let Ok((options, rest)) = cx.options(args, "fenmqsvz", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -107,7 +122,10 @@ pub(super) fn basename(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let many = has(&options, b'a') || has(&options, b's');
     if !many && rest.len() > 2 {
-        cx.err(&format!("basename: extra operand ‘{}’\nTry 'basename --help' for more information.\n", show(rest.get(2).map_or(b"".as_slice(), Vec::as_slice))));
+        cx.err(&format!(
+            "basename: extra operand ‘{}’\nTry 'basename --help' for more information.\n",
+            show(rest.get(2).map_or(b"".as_slice(), Vec::as_slice))
+        ));
         return 1;
     }
     let suffix = value(&options, b's').map(<[u8]>::to_vec).or_else(|| if many { None } else { rest.get(1).cloned() }).unwrap_or_default();
@@ -144,7 +162,10 @@ pub(super) fn dirname(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn mktemp(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "dqup:t", &[("directory", b'd'), ("dry-run", b'u'), ("tmpdir[=", b't'), ("suffix=", b's')]) else { return 1 };
+    let Ok((options, rest)) = cx.options(args, "dqup:t", &[("directory", b'd'), ("dry-run", b'u'), ("tmpdir[=", b't'), ("suffix=", b's')])
+    else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
@@ -162,7 +183,11 @@ pub(super) fn mktemp(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         }
     }
     let path = if rest.is_empty() || has(&options, b't') || has(&options, b'p') {
-        let dir = value(&options, b'p').filter(|p| !p.is_empty()).map(<[u8]>::to_vec).or_else(|| cx.st.get(b"TMPDIR")).unwrap_or_else(|| b"/tmp".to_vec());
+        let dir = value(&options, b'p')
+            .filter(|p| !p.is_empty())
+            .map(<[u8]>::to_vec)
+            .or_else(|| cx.st.get(b"TMPDIR"))
+            .unwrap_or_else(|| b"/tmp".to_vec());
         fs::join(&dir, &name)
     } else {
         name
@@ -170,13 +195,21 @@ pub(super) fn mktemp(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let who = cx.st.who.clone();
     let kind = if has(&options, b'd') { Kind::Dir } else { Kind::File(Content::new(Vec::new())) };
     let mode = if has(&options, b'd') { 0o700 } else { 0o600 };
-    let result = cx.x.fs.find(&cx.st.cwd, &path, false).and_then(|f| if has(&options, b'u') { Ok(()) } else { cx.x.fs.create(&who, &f.path, kind, mode) });
+    let result =
+        cx.x.fs
+            .find(&cx.st.cwd, &path, false)
+            .and_then(|f| if has(&options, b'u') { Ok(()) } else { cx.x.fs.create(&who, &f.path, kind, mode) });
     match result {
         Ok(()) => {
             cx.out(&[path.as_slice(), b"\n"].concat());
             0
         }
-        Err(e) => cx.fail(&format!("failed to create {} via template ‘{}’: {}", if has(&options, b'd') { "directory" } else { "file" }, show(&template), e.text())),
+        Err(e) => cx.fail(&format!(
+            "failed to create {} via template ‘{}’: {}",
+            if has(&options, b'd') { "directory" } else { "file" },
+            show(&template),
+            e.text()
+        )),
     }
 }
 
@@ -198,7 +231,11 @@ fn full_time(seconds: i64, nanos: u32) -> String {
 }
 
 pub(super) fn stat(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "Lfc:t", &[("dereference", b'L'), ("format=", b'c'), ("printf=", b'p'), ("file-system", b'f'), ("terse", b't')]) else { return 1 };
+    let Ok((options, rest)) =
+        cx.options(args, "Lfc:t", &[("dereference", b'L'), ("format=", b'c'), ("printf=", b'p'), ("file-system", b'f'), ("terse", b't')])
+    else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
@@ -219,7 +256,14 @@ pub(super) fn stat(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             let f = &cx.x.machine.facts;
             let blocks = f.root_kb / 4;
             let free = blocks.saturating_sub(f.disk_used(cx.now()) / 4);
-            let text = format!("  File: \"{}\"\n    ID: {} Namelen: 255     Type: ext2/ext3\nBlock size: 4096       Fundamental block size: 4096\nBlocks: Total: {blocks:<10} Free: {free:<10} Available: {}\nInodes: Total: {:<10} Free: {}\n", show(&path), f.machine_id.get(..16).unwrap_or(""), free.saturating_sub(blocks / 20), f.root_kb / 16, f.root_kb / 16 - 31_000);
+            let text = format!(
+                "  File: \"{}\"\n    ID: {} Namelen: 255     Type: ext2/ext3\nBlock size: 4096       Fundamental block size: 4096\nBlocks: Total: {blocks:<10} Free: {free:<10} Available: {}\nInodes: Total: {:<10} Free: {}\n",
+                show(&path),
+                f.machine_id.get(..16).unwrap_or(""),
+                free.saturating_sub(blocks / 20),
+                f.root_kb / 16,
+                f.root_kb / 16 - 31_000
+            );
             cx.say(&text);
             continue;
         }
@@ -227,7 +271,11 @@ pub(super) fn stat(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         let user = show(&cx.x.user_name(node.uid));
         let group = show(&cx.x.group_name(node.gid));
         let mtime = (node.mtime, node.nanos);
-        let format = value(&options, b'c').map(|f| (f.to_vec(), true)).or(value(&options, b'p').map(|f| (crate::system::shell::escape::all(f, crate::system::shell::escape::Style::Printf).0, false)));
+        let format =
+            value(&options, b'c')
+                .map(|f| (f.to_vec(), true))
+                .or(value(&options, b'p')
+                    .map(|f| (crate::system::shell::escape::all(f, crate::system::shell::escape::Style::Printf).0, false)));
         if let Some((format, newline)) = format {
             let mut out = Vec::new();
             let mut bytes = format.iter();
@@ -248,7 +296,19 @@ pub(super) fn stat(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                     Some(b'o') => "4096".to_owned(),
                     Some(b'a') => format!("{:o}", node.mode),
                     Some(b'A') => node.mode_text(),
-                    Some(b'f') => format!("{:x}", node.mode | match node.kind { Kind::Dir => 0o040_000, Kind::Link(_) => 0o120_000, Kind::Char(..) => 0o020_000, Kind::Block(..) => 0o060_000, Kind::Fifo => 0o010_000, Kind::Socket => 0o140_000, Kind::File(_) => 0o100_000 }),
+                    Some(b'f') => format!(
+                        "{:x}",
+                        node.mode
+                            | match node.kind {
+                                Kind::Dir => 0o040_000,
+                                Kind::Link(_) => 0o120_000,
+                                Kind::Char(..) => 0o020_000,
+                                Kind::Block(..) => 0o060_000,
+                                Kind::Fifo => 0o010_000,
+                                Kind::Socket => 0o140_000,
+                                Kind::File(_) => 0o100_000,
+                            }
+                    ),
                     Some(b'F') => kind_name(&node).to_owned(),
                     Some(b'u') => node.uid.to_string(),
                     Some(b'U') => user.clone(),
@@ -277,16 +337,25 @@ pub(super) fn stat(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             _ => show(&path),
         };
         let device = match node.kind {
-            Kind::Char(a, b) | Kind::Block(a, b) => format!("Device: 0,5\tInode: {:<11} Links: {links:<5} Device type: {a},{b}\n", node.ino),
+            Kind::Char(a, b) | Kind::Block(a, b) => {
+                format!("Device: 0,5\tInode: {:<11} Links: {links:<5} Device type: {a},{b}\n", node.ino)
+            }
             _ => format!("Device: {},1\tInode: {:<11} Links: {links}\n", if cx.x.machine.facts.disk == "sda" { 8 } else { 254 }, node.ino),
         };
         let when = full_time(mtime.0, mtime.1);
         let text = format!(
             "  File: {name}\n  Size: {:<10}\tBlocks: {:<10} IO Block: 4096   {}\n{device}Access: ({:04o}/{})  Uid: ({:>5}/{:>8})   Gid: ({:>5}/{:>8})\nAccess: {when}\nModify: {when}\nChange: {when}\n Birth: {when}\n",
-            node.size(), node.blocks(), kind_name(&node), node.mode, node.mode_text(), node.uid, user, node.gid, group
+            node.size(),
+            node.blocks(),
+            kind_name(&node),
+            node.mode,
+            node.mode_text(),
+            node.uid,
+            user,
+            node.gid,
+            group
         );
         cx.say(&text);
     }
     status
 }
-

@@ -16,8 +16,21 @@ struct Entry {
 
 pub(super) fn ls(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let longs = [
-        ("all", b'a'), ("almost-all", b'A'), ("directory", b'd'), ("human-readable", b'h'), ("recursive", b'R'), ("reverse", b'r'), ("inode", b'i'), ("size", b's'),
-        ("color[=", b'!'), ("classify", b'F'), ("sort=", b'@'), ("time-style=", b'%'), ("full-time", b'#'), ("group-directories-first", b'$'), ("numeric-uid-gid", b'n'),
+        ("all", b'a'),
+        ("almost-all", b'A'),
+        ("directory", b'd'),
+        ("human-readable", b'h'),
+        ("recursive", b'R'),
+        ("reverse", b'r'),
+        ("inode", b'i'),
+        ("size", b's'),
+        ("color[=", b'!'),
+        ("classify", b'F'),
+        ("sort=", b'@'),
+        ("time-style=", b'%'),
+        ("full-time", b'#'),
+        ("group-directories-first", b'$'),
+        ("numeric-uid-gid", b'n'),
     ];
     let Ok((options, mut rest)) = cx.options(args, "aAbBcCdfFgGhHiklLmnNopqQrRsStuUvxXZ1", &longs) else { return 2 };
     if has(&options, 0) {
@@ -91,7 +104,15 @@ fn sort(options: &[(u8, Vec<u8>)], entries: &mut [Entry]) {
     }
 }
 
-fn directory(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], dir: &Entry, long: bool, titles: bool, first: &mut bool, depth: usize) -> bool {
+fn directory(
+    cx: &mut Cx<'_, '_>,
+    options: &[(u8, Vec<u8>)],
+    dir: &Entry,
+    long: bool,
+    titles: bool,
+    first: &mut bool,
+    depth: usize,
+) -> bool {
     let on = |l: u8| has(options, l);
     if !cx.x.fs.may(&cx.st.who, &dir.node, 4) {
         cx.fail(&format!("cannot open directory {}: Permission denied", show(&quote_always(&dir.name))));
@@ -154,7 +175,8 @@ fn color(node: &Node, name: &[u8]) -> &'static str {
 }
 
 fn decorated(cx: &Cx<'_, '_>, options: &[(u8, Vec<u8>)], entry: &Entry, name: &[u8]) -> Vec<u8> {
-    let colored = value(options, b'!').is_some_and(|v| v == b"always" || v == b"yes" || (v != b"never" && v != b"no" && (v.is_empty() || cx.tty_out())));
+    let colored = value(options, b'!')
+        .is_some_and(|v| v == b"always" || v == b"yes" || (v != b"never" && v != b"no" && (v.is_empty() || cx.tty_out())));
     let mut out = if cx.tty_out() && !has(options, b'N') { quote_shell(name) } else { name.to_vec() };
     if colored {
         let code = color(&entry.node, name);
@@ -203,7 +225,11 @@ fn list(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], entries: &[Entry], long:
     let heads: Vec<String> = entries.iter().map(prefix).collect();
     let head_width = heads.iter().map(String::len).max().unwrap_or(0);
     if !long {
-        let names: Vec<Vec<u8>> = entries.iter().zip(&heads).map(|(e, h)| [format!("{h:>head_width$}").as_bytes(), &decorated(cx, options, e, &e.name)].concat()).collect();
+        let names: Vec<Vec<u8>> = entries
+            .iter()
+            .zip(&heads)
+            .map(|(e, h)| [format!("{h:>head_width$}").as_bytes(), &decorated(cx, options, e, &e.name)].concat())
+            .collect();
         let mut out = Vec::new();
         if on(b'm') {
             out = names.join(b", ".as_slice());
@@ -254,7 +280,11 @@ fn list(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], entries: &[Entry], long:
     let mut out = Vec::new();
     for (((e, link), size), head) in entries.iter().zip(&links).zip(&sizes).zip(&heads) {
         // What the kernel makes up carries the time of the look.
-        let mtime = if e.path.starts_with(b"/proc") || e.path.starts_with(b"/sys") { ProcView::mtime(&e.path, now, cx.x.session.boot) } else { e.node.mtime };
+        let mtime = if e.path.starts_with(b"/proc") || e.path.starts_with(b"/sys") {
+            ProcView::mtime(&e.path, now, cx.x.session.boot)
+        } else {
+            e.node.mtime
+        };
         let when = if on(b'#') || style == b"full-iso" {
             String::from_utf8_lossy(&time::format(b"%Y-%m-%d %H:%M:%S.%N %z", mtime, e.node.nanos)).into_owned()
         } else if style == b"long-iso" {

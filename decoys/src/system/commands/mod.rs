@@ -358,7 +358,11 @@ impl Cx<'_, '_> {
                 let entry = exact.or_else(|| longs.iter().find(|(l, _)| l.starts_with(&name)));
                 match entry {
                     Some((l, letter)) => {
-                        let value = if l.ends_with('=') && value.is_none() && !l.ends_with("[=") { args.next().cloned().unwrap_or_default() } else { value.unwrap_or_default() };
+                        let value = if l.ends_with('=') && value.is_none() && !l.ends_with("[=") {
+                            args.next().cloned().unwrap_or_default()
+                        } else {
+                            value.unwrap_or_default()
+                        };
                         found.push((*letter, value));
                     }
                     None if name == "help" => {
@@ -394,7 +398,8 @@ impl Cx<'_, '_> {
             let mut letters = arg.iter().copied().enumerate().skip(1);
             while let Some((at, letter)) = letters.next() {
                 let Some(p) = spec.iter().position(|s| *s == letter && letter != b':' && letter != b'+') else {
-                    let line = format!("{n}: invalid option -- '{}'\nTry '{n} --help' for more information.\n", char::from(letter), n = self.name);
+                    let line =
+                        format!("{n}: invalid option -- '{}'\nTry '{n} --help' for more information.\n", char::from(letter), n = self.name);
                     self.err(&line);
                     return Err(());
                 };
@@ -404,7 +409,11 @@ impl Cx<'_, '_> {
                         match args.next() {
                             Some(v) => v.clone(),
                             None => {
-                                let line = format!("{n}: option requires an argument -- '{}'\nTry '{n} --help' for more information.\n", char::from(letter), n = self.name);
+                                let line = format!(
+                                    "{n}: option requires an argument -- '{}'\nTry '{n} --help' for more information.\n",
+                                    char::from(letter),
+                                    n = self.name
+                                );
                                 self.err(&line);
                                 return Err(());
                             }
@@ -428,9 +437,13 @@ fn version(name: &str) -> String {
         "sed" => "sed (GNU sed) 4.9\nCopyright (C) 2022 Free Software Foundation, Inc.\n".to_owned(),
         "find" | "xargs" => format!("{name} (GNU findutils) 4.9.0\nCopyright (C) 2022 Free Software Foundation, Inc.\n"),
         "ps" | "free" | "top" | "uptime" | "w" | "pgrep" => format!("{name} from procps-ng 4.0.2\n"),
-        "bash" => "GNU bash, version 5.2.15(1)-release (x86_64-pc-linux-gnu)\nCopyright (C) 2022 Free Software Foundation, Inc.\n".to_owned(),
+        "bash" => {
+            "GNU bash, version 5.2.15(1)-release (x86_64-pc-linux-gnu)\nCopyright (C) 2022 Free Software Foundation, Inc.\n".to_owned()
+        }
         "mount" | "lscpu" | "lsblk" | "dmesg" | "last" => format!("{name} from util-linux 2.38.1\n"),
-        _ => format!("{name} (GNU coreutils) 9.1\nCopyright (C) 2022 Free Software Foundation, Inc.\nLicense GPLv3+: GNU GPL version 3 or later <https://gnu.org/licenses/gpl.html>.\nThis is free software: you are free to change and redistribute it.\nThere is NO WARRANTY, to the extent permitted by law.\n"),
+        _ => format!(
+            "{name} (GNU coreutils) 9.1\nCopyright (C) 2022 Free Software Foundation, Inc.\nLicense GPLv3+: GNU GPL version 3 or later <https://gnu.org/licenses/gpl.html>.\nThis is free software: you are free to change and redistribute it.\nThere is NO WARRANTY, to the extent permitted by law.\n"
+        ),
     }
 }
 
@@ -466,7 +479,9 @@ pub(super) fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// A word as the shell would need it quoted (`set -x`, `printf %q`, `ls` on a terminal).
 pub(super) fn quote_shell(word: &[u8]) -> Vec<u8> {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/' | b':' | b'=' | b'+' | b',' | b'@' | b'%' | b'^') || *b >= 0x80;
+    let plain = |b: &u8| {
+        b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/' | b':' | b'=' | b'+' | b',' | b'@' | b'%' | b'^') || *b >= 0x80
+    };
     if !word.is_empty() && word.iter().all(plain) {
         return word.to_vec();
     }
@@ -495,5 +510,11 @@ pub(super) fn human(bytes: u64) -> String {
     }
     let letter = ["", "K", "M", "G", "T", "P", "E"].get(unit).copied().unwrap_or("E");
     let tenth = (value * 10.0).ceil() / 10.0;
-    if tenth < 10.0 { format!("{tenth:.1}{letter}") } else if value.ceil() >= 1_024.0 { format!("1.0{}", ["K", "M", "G", "T", "P", "E", "Z"].get(unit).copied().unwrap_or("E")) } else { format!("{}{letter}", value.ceil()) }
+    if tenth < 10.0 {
+        format!("{tenth:.1}{letter}")
+    } else if value.ceil() >= 1_024.0 {
+        format!("1.0{}", ["K", "M", "G", "T", "P", "E", "Z"].get(unit).copied().unwrap_or("E"))
+    } else {
+        format!("{}{letter}", value.ceil())
+    }
 }

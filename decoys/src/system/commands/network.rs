@@ -11,7 +11,13 @@ pub(super) fn ip(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     words.retain(|w| !w.starts_with('-'));
     let brief = flags.iter().any(|f| f.starts_with("-br"));
     let one = flags.iter().any(|f| f == "-o" || f == "-oneline");
-    let family = if flags.iter().any(|f| f == "-4") { 4 } else if flags.iter().any(|f| f == "-6") { 6 } else { 0 };
+    let family = if flags.iter().any(|f| f == "-4") {
+        4
+    } else if flags.iter().any(|f| f == "-6") {
+        6
+    } else {
+        0
+    };
     if flags.iter().any(|f| f.starts_with("-V")) {
         cx.say("ip utility, iproute2-6.1.0, libbpf 1.1.0\n");
         return 0;
@@ -70,13 +76,20 @@ pub(super) fn ip(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 }
             }
             if shown(f.iface) {
-                out.push_str(&format!("2: {}: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc {} state UP group default qlen 1000\n", f.iface, queue(f)));
+                out.push_str(&format!(
+                    "2: {}: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc {} state UP group default qlen 1000\n",
+                    f.iface,
+                    queue(f)
+                ));
                 if family == 0 {
                     out.push_str(&format!("    link/ether {} brd ff:ff:ff:ff:ff:ff\n{}", proc::mac(spec.mac), altnames(f)));
                 }
                 if family != 6 {
                     for x in &v4 {
-                        out.push_str(&format!("    inet {x}/24 brd {a}.{b}.{c}.255 scope global {}\n       valid_lft forever preferred_lft forever\n", f.iface));
+                        out.push_str(&format!(
+                            "    inet {x}/24 brd {a}.{b}.{c}.255 scope global {}\n       valid_lft forever preferred_lft forever\n",
+                            f.iface
+                        ));
                     }
                 }
                 if family != 4 {
@@ -93,7 +106,10 @@ pub(super) fn ip(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             if family != 6 {
                 rows.push_str("1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever preferred_lft forever\n");
                 for x in &v4 {
-                    rows.push_str(&format!("2: {i}    inet {x}/24 brd {a}.{b}.{c}.255 scope global {i}\\       valid_lft forever preferred_lft forever\n", i = f.iface));
+                    rows.push_str(&format!(
+                        "2: {i}    inet {x}/24 brd {a}.{b}.{c}.255 scope global {i}\\       valid_lft forever preferred_lft forever\n",
+                        i = f.iface
+                    ));
                 }
             }
             if family != 4 {
@@ -124,11 +140,22 @@ pub(super) fn ip(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         if verb == "get" {
             let to = words.get(2).cloned().unwrap_or_default();
             let near = to.starts_with(&format!("{a}.{b}.{c}."));
-            format!("{to} {}dev {} src {} uid {} \n    cache \n", if near { String::new() } else { format!("via {} ", f.gateway) }, f.iface, f.v4, cx.st.who.uid)
+            format!(
+                "{to} {}dev {} src {} uid {} \n    cache \n",
+                if near { String::new() } else { format!("via {} ", f.gateway) },
+                f.iface,
+                f.v4,
+                cx.st.who.uid
+            )
         } else if family == 6 {
             format!("fe80::/64 dev {} proto kernel metric 256 pref medium\n", f.iface)
         } else {
-            format!("default via {} dev {i} onlink \n{a}.{b}.{c}.0/24 dev {i} proto kernel scope link src {} \n", f.gateway, f.v4, i = f.iface)
+            format!(
+                "default via {} dev {i} onlink \n{a}.{b}.{c}.0/24 dev {i} proto kernel scope link src {} \n",
+                f.gateway,
+                f.v4,
+                i = f.iface
+            )
         }
     } else if starts("neighbour") || starts("neighbor") || object == "neigh" {
         let peer = cx.x.session.client.peer.ip();
@@ -164,7 +191,18 @@ fn altnames(f: &Facts) -> String {
 }
 
 pub(super) fn ss(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("all", b'a'), ("numeric", b'n'), ("tcp", b't'), ("udp", b'u'), ("listening", b'l'), ("processes", b'p'), ("summary", b's'), ("ipv4", b'4'), ("ipv6", b'6'), ("no-header", b'H')];
+    let longs = [
+        ("all", b'a'),
+        ("numeric", b'n'),
+        ("tcp", b't'),
+        ("udp", b'u'),
+        ("listening", b'l'),
+        ("processes", b'p'),
+        ("summary", b's'),
+        ("ipv4", b'4'),
+        ("ipv6", b'6'),
+        ("no-header", b'H'),
+    ];
     let Ok((options, _)) = cx.options(args, "anltuwxpseomior46HKTtZzEbNfA:", &longs) else { return 255 };
     if has(&options, 0) {
         return 0;
@@ -228,7 +266,11 @@ pub(super) fn ss(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             IpAddr::V6(_) => !on(b'4'),
         };
         if shown {
-            let daemon = if s.via == crate::system::api::Via::Ssh { ("sshd", s.pid.saturating_sub(7), 4) } else { ("telnetd", s.pid.saturating_sub(2), 0) };
+            let daemon = if s.via == crate::system::api::Via::Ssh {
+                ("sshd", s.pid.saturating_sub(7), 4)
+            } else {
+                ("telnetd", s.pid.saturating_sub(2), 0)
+            };
             let users = if show_processes { format!("users:((\"{}\",pid={},fd={}))", daemon.0, daemon.1, daemon.2) } else { String::new() };
             add(&mut rows, "tcp", "ESTAB", "0", show_addr(l.ip(), port_name(l.port())), show_addr(p.ip(), p.port().to_string()), users);
         }
@@ -237,17 +279,41 @@ pub(super) fn ss(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     // Addresses are aligned at their colon.
     let split = |t: &str| t.rsplit_once(':').map_or((t.to_owned(), String::new()), |(a, p)| (a.to_owned(), p.to_owned()));
     let width = |at: usize| rows.iter().filter_map(|r| r.get(at)).map(String::len).max().unwrap_or(0);
-    let (la, lp) = (rows.iter().map(|r| split(&r[4]).0.len()).max().unwrap_or(0).max(13), rows.iter().map(|r| split(&r[4]).1.len()).max().unwrap_or(0).max(4));
-    let (pa, pp) = (rows.iter().map(|r| split(&r[5]).0.len()).max().unwrap_or(0).max(12), rows.iter().map(|r| split(&r[5]).1.len()).max().unwrap_or(0).max(4));
+    let (la, lp) = (
+        rows.iter().map(|r| split(&r[4]).0.len()).max().unwrap_or(0).max(13),
+        rows.iter().map(|r| split(&r[4]).1.len()).max().unwrap_or(0).max(4),
+    );
+    let (pa, pp) = (
+        rows.iter().map(|r| split(&r[5]).0.len()).max().unwrap_or(0).max(12),
+        rows.iter().map(|r| split(&r[5]).1.len()).max().unwrap_or(0).max(4),
+    );
     let sw = width(1).max(5);
     let mut out = String::new();
     let kind = |t: &str| if both { format!("{t:<5} ") } else { String::new() };
     if !on(b'H') {
-        out.push_str(&format!("{}{:<sw$} {:<6} {:<6} {:>la$}:{:<lp$} {:>pa$}:{:<pp$}{}\n", kind(title[0]), title[1], title[2], title[3], "Local Address", "Port", "Peer Address", "Port", if show_processes || on(b'p') { "Process" } else { "Process" }));
+        out.push_str(&format!(
+            "{}{:<sw$} {:<6} {:<6} {:>la$}:{:<lp$} {:>pa$}:{:<pp$}{}\n",
+            kind(title[0]),
+            title[1],
+            title[2],
+            title[3],
+            "Local Address",
+            "Port",
+            "Peer Address",
+            "Port",
+            if show_processes || on(b'p') { "Process" } else { "Process" }
+        ));
     }
     for r in &rows {
         let ((a, p), (b, q)) = (split(&r[4]), split(&r[5]));
-        out.push_str(&format!("{}{:<sw$} {:<6} {:<6} {a:>la$}:{p:<lp$} {b:>pa$}:{q:<pp$}{}\n", kind(&r[0]), r[1], r[2], r[3], if r[6].is_empty() { String::new() } else { format!(" {}", r[6]) }));
+        out.push_str(&format!(
+            "{}{:<sw$} {:<6} {:<6} {a:>la$}:{p:<lp$} {b:>pa$}:{q:<pp$}{}\n",
+            kind(&r[0]),
+            r[1],
+            r[2],
+            r[3],
+            if r[6].is_empty() { String::new() } else { format!(" {}", r[6]) }
+        ));
     }
     cx.say(&out);
     0
@@ -276,7 +342,10 @@ pub(super) fn ping(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         },
     };
     let near = matches!(address, IpAddr::V4(v) if v.octets().get(..3) == f.v4.octets().get(..3));
-    let answers = address.is_loopback() || own.contains(&address) || address == IpAddr::V4(f.gateway) || address == cx.x.session.client.peer.ip() && near;
+    let answers = address.is_loopback()
+        || own.contains(&address)
+        || address == IpAddr::V4(f.gateway)
+        || address == cx.x.session.client.peer.ip() && near;
     let n = count.unwrap_or(4).clamp(1, 100);
     let mut out = format!("PING {host} ({address}) {size}({}) bytes of data.\n", size + 28);
     let mut times = Vec::new();
@@ -299,11 +368,20 @@ pub(super) fn ping(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let got = times.len() as u32;
     let elapsed = u64::from(n - 1) * 1_010 + u64::from(!answers) * 20;
     let errors = if near && !answers { format!(", +{n} errors") } else { String::new() };
-    out.push_str(&format!("\n--- {host} ping statistics ---\n{n} packets transmitted, {got} received{errors}, {}% packet loss, time {elapsed}ms\n", (n - got) * 100 / n));
+    out.push_str(&format!(
+        "\n--- {host} ping statistics ---\n{n} packets transmitted, {got} received{errors}, {}% packet loss, time {elapsed}ms\n",
+        (n - got) * 100 / n
+    ));
     if let (Some(min), Some(max)) = (times.iter().min(), times.iter().max()) {
         let avg = times.iter().sum::<u64>() as f64 / times.len() as f64;
         let dev = (times.iter().map(|t| (*t as f64 - avg).powi(2)).sum::<f64>() / times.len() as f64).sqrt();
-        out.push_str(&format!("rtt min/avg/max/mdev = {:.3}/{:.3}/{:.3}/{:.3} ms\n", *min as f64 / 1e3, avg / 1e3, *max as f64 / 1e3, dev / 1e3));
+        out.push_str(&format!(
+            "rtt min/avg/max/mdev = {:.3}/{:.3}/{:.3}/{:.3} ms\n",
+            *min as f64 / 1e3,
+            avg / 1e3,
+            *max as f64 / 1e3,
+            dev / 1e3
+        ));
     } else {
         out.push('\n');
     }

@@ -1,13 +1,22 @@
 //! `apt`, `apt-get`, `dpkg`, `dpkg-query`.
 
 use super::{Cx, show};
-use crate::system::{profile_debian12::{PACKAGES, package_version}, shell::pattern};
+use crate::system::{
+    profile_debian12::{PACKAGES, package_version},
+    shell::pattern,
+};
 
 fn installed(cx: &Cx<'_, '_>) -> Vec<(String, String, String, String)> {
     let f = &cx.x.machine.facts;
     let ssh = &cx.x.machine.spec.ssh_version;
-    let mut all: Vec<(String, String, String, String)> = PACKAGES.iter().map(|(n, v, a, d)| ((*n).to_owned(), package_version(v, f, ssh), (*a).to_owned(), (*d).to_owned())).collect();
-    all.push((format!("linux-image-{}", f.release.abi), f.release.kernel.to_owned(), "amd64".to_owned(), "Linux 6.1 for 64-bit PCs (signed)".to_owned()));
+    let mut all: Vec<(String, String, String, String)> =
+        PACKAGES.iter().map(|(n, v, a, d)| ((*n).to_owned(), package_version(v, f, ssh), (*a).to_owned(), (*d).to_owned())).collect();
+    all.push((
+        format!("linux-image-{}", f.release.abi),
+        f.release.kernel.to_owned(),
+        "amd64".to_owned(),
+        "Linux 6.1 for 64-bit PCs (signed)".to_owned(),
+    ));
     all.sort();
     all
 }
@@ -19,16 +28,27 @@ pub(super) fn dpkg(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let all = installed(cx);
     match first {
         "-l" | "--list" => {
-            let rows: Vec<&(String, String, String, String)> = all.iter().filter(|p| names.is_empty() || names.iter().any(|n| pattern::matches(n.as_bytes(), p.0.as_bytes()))).collect();
+            let rows: Vec<&(String, String, String, String)> =
+                all.iter().filter(|p| names.is_empty() || names.iter().any(|n| pattern::matches(n.as_bytes(), p.0.as_bytes()))).collect();
             if rows.is_empty() {
                 cx.err(&format!("dpkg-query: no packages found matching {}\n", names.first().map_or("", |n| n.as_str())));
                 return 1;
             }
-            let width = |f: fn(&(String, String, String, String)) -> usize, least: usize| rows.iter().map(|r| f(r)).max().unwrap_or(0).max(least);
+            let width =
+                |f: fn(&(String, String, String, String)) -> usize, least: usize| rows.iter().map(|r| f(r)).max().unwrap_or(0).max(least);
             let (a, b, c) = (width(|r| r.0.len(), 14), width(|r| r.1.len(), 12), width(|r| r.2.len(), 12));
             let d = 33.max(rows.iter().map(|r| r.3.len()).max().unwrap_or(0));
             let mut out = "Desired=Unknown/Install/Remove/Purge/Hold\n| Status=Not/Inst/Conf-files/Unpacked/halF-conf/Half-inst/trig-aWait/Trig-pend\n|/ Err?=(none)/Reinst-required (Status,Err: uppercase=bad)\n".to_owned();
-            out.push_str(&format!("||/ {:<a$} {:<b$} {:<c$} Description\n+++-{}-{}-{}-{}\n", "Name", "Version", "Architecture", "=".repeat(a), "=".repeat(b), "=".repeat(c), "=".repeat(d)));
+            out.push_str(&format!(
+                "||/ {:<a$} {:<b$} {:<c$} Description\n+++-{}-{}-{}-{}\n",
+                "Name",
+                "Version",
+                "Architecture",
+                "=".repeat(a),
+                "=".repeat(b),
+                "=".repeat(c),
+                "=".repeat(d)
+            ));
             for (name, version, arch, text) in rows {
                 out.push_str(&format!("ii  {name:<a$} {version:<b$} {arch:<c$} {text}\n"));
             }
@@ -104,7 +124,14 @@ pub(super) fn apt(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let changes = matches!(verb, "install" | "remove" | "purge" | "update" | "upgrade" | "dist-upgrade" | "full-upgrade" | "autoremove");
     if changes && cx.st.who.uid != 0 {
         let lock = if verb == "update" { "/var/lib/apt/lists/lock" } else { "/var/lib/dpkg/lock-frontend" };
-        cx.err(&format!("E: Could not open lock file {lock} - open (13: Permission denied)\nE: Unable to {}, are you root?\n", if verb == "update" { "lock directory /var/lib/apt/lists/" } else { "acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend)" }));
+        cx.err(&format!(
+            "E: Could not open lock file {lock} - open (13: Permission denied)\nE: Unable to {}, are you root?\n",
+            if verb == "update" {
+                "lock directory /var/lib/apt/lists/"
+            } else {
+                "acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend)"
+            }
+        ));
         return 100;
     }
     let all = installed(cx);
@@ -113,7 +140,10 @@ pub(super) fn apt(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             cx.x.pass(36_000_000_000);
             let mut out = String::new();
             for (n, suite) in ["bookworm", "bookworm-updates"].iter().enumerate() {
-                out.push_str(&format!("Err:{} http://deb.debian.org/debian {suite} InRelease\n  Temporary failure resolving 'deb.debian.org'\n", n * 2 + 1));
+                out.push_str(&format!(
+                    "Err:{} http://deb.debian.org/debian {suite} InRelease\n  Temporary failure resolving 'deb.debian.org'\n",
+                    n * 2 + 1
+                ));
                 if n == 0 {
                     out.push_str("Err:2 http://security.debian.org/debian-security bookworm-security InRelease\n  Temporary failure resolving 'security.debian.org'\n");
                 }
@@ -128,7 +158,9 @@ pub(super) fn apt(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             let mut status = 0;
             for name in names {
                 match all.iter().find(|p| p.0 == *name) {
-                    Some((name, version, ..)) if verb == "install" => cx.say(&format!("{name} is already the newest version ({version}).\n")),
+                    Some((name, version, ..)) if verb == "install" => {
+                        cx.say(&format!("{name} is already the newest version ({version}).\n"))
+                    }
                     Some((name, ..)) => {
                         cx.say(&format!("The following packages will be REMOVED:\n  {name}\n"));
                         cx.err("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (systemd)\n");

@@ -12,10 +12,36 @@ fn all(cx: &Cx<'_, '_>, name: &str, args: &[Vec<u8>]) -> Vec<Process> {
         let comm = show(text.split(|b| *b == b' ').next().unwrap_or_default().rsplit(|b| *b == b'/').next().unwrap_or_default());
         // Only what can stay: a dropped program, not a shell command that has ended.
         if text.starts_with(b"./") || text.starts_with(b"/tmp") || text.starts_with(b"nohup") {
-            list.push(Process { pid: *job, ppid: s.pid, uid: s.who.uid, user: s.user.clone(), tty: s.tty_name.clone(), comm, args: text.clone(), start: cx.now() - n as i64, vsz: 2_580, rss: 920, state: "S".into(), ..Process::default() });
+            list.push(Process {
+                pid: *job,
+                ppid: s.pid,
+                uid: s.who.uid,
+                user: s.user.clone(),
+                tty: s.tty_name.clone(),
+                comm,
+                args: text.clone(),
+                start: cx.now() - n as i64,
+                vsz: 2_580,
+                rss: 920,
+                state: "S".into(),
+                ..Process::default()
+            });
         }
     }
-    list.push(Process { pid, ppid: s.pid, uid: cx.st.who.uid, user: s.user.clone(), tty: s.tty_name.clone(), comm: name.to_owned(), args: args.join(&b' '), start: cx.now(), vsz: 11_220, rss: 4_480, state: if s.tty.is_some() { "R+" } else { "R" }.into(), ..Process::default() });
+    list.push(Process {
+        pid,
+        ppid: s.pid,
+        uid: cx.st.who.uid,
+        user: s.user.clone(),
+        tty: s.tty_name.clone(),
+        comm: name.to_owned(),
+        args: args.join(&b' '),
+        start: cx.now(),
+        vsz: 11_220,
+        rss: 4_480,
+        state: if s.tty.is_some() { "R+" } else { "R" }.into(),
+        ..Process::default()
+    });
     list
 }
 
@@ -143,12 +169,12 @@ pub(super) fn ps(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             } else if bsd_any && args.iter().any(|a| a.contains(&b'x')) {
                 p.uid == uid
             } else {
-                p.uid == uid && p.tty == own_tty && !(own_tty == "?" && p.ppid <= 2)
-                    || own_tty == "?" && p.ppid == cx.x.session.pid
+                p.uid == uid && p.tty == own_tty && !(own_tty == "?" && p.ppid <= 2) || own_tty == "?" && p.ppid == cx.x.session.pid
             }
         })
         .collect();
-    let limit = if cx.tty_out() && !wide { cx.x.session.tty.as_ref().map_or(usize::MAX, |t| usize::from(t.columns.max(20))) } else { usize::MAX };
+    let limit =
+        if cx.tty_out() && !wide { cx.x.session.tty.as_ref().map_or(usize::MAX, |t| usize::from(t.columns.max(20))) } else { usize::MAX };
     let mut out = String::new();
     let clock = |p: &Process| format!("{:02}:{:02}:{:02}", p.cpu / 3_600, p.cpu / 60 % 60, p.cpu % 60);
     let command = |p: &Process| if p.kernel() || !p.args.is_empty() { show(&p.args) } else { p.comm.clone() };
@@ -183,7 +209,13 @@ pub(super) fn ps(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             "etime" => {
                 let e = (now - p.start).max(0);
                 let t = format!("{:02}:{:02}", e / 60 % 60, e % 60);
-                let t = if e >= 86_400 { format!("{}-{:02}:{t}", e / 86_400, e / 3_600 % 24) } else if e >= 3_600 { format!("{:02}:{t}", e / 3_600) } else { t };
+                let t = if e >= 86_400 {
+                    format!("{}-{:02}:{t}", e / 86_400, e / 3_600 % 24)
+                } else if e >= 3_600 {
+                    format!("{:02}:{t}", e / 3_600)
+                } else {
+                    t
+                };
                 format!("{t:>11}")
             }
             "lstart" => text("%a %b %e %H:%M:%S %Y", p.start),
@@ -197,7 +229,25 @@ pub(super) fn ps(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 .iter()
                 .map(|(k, t)| {
                     let width = cell(&Process::default(), k).len().max(t.len());
-                    let right = matches!(k.as_str(), "pid" | "ppid" | "uid" | "pcpu" | "%cpu" | "pmem" | "%mem" | "vsz" | "rss" | "etime" | "time" | "cputime" | "ni" | "pri" | "start" | "stime");
+                    let right = matches!(
+                        k.as_str(),
+                        "pid"
+                            | "ppid"
+                            | "uid"
+                            | "pcpu"
+                            | "%cpu"
+                            | "pmem"
+                            | "%mem"
+                            | "vsz"
+                            | "rss"
+                            | "etime"
+                            | "time"
+                            | "cputime"
+                            | "ni"
+                            | "pri"
+                            | "start"
+                            | "stime"
+                    );
                     if right { format!("{t:>width$}") } else { format!("{t:<width$}") }
                 })
                 .collect();
@@ -221,19 +271,52 @@ pub(super) fn ps(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             line("USER         PID %CPU %MEM    VSZ   RSS TTY      STAT START   TIME COMMAND".to_owned());
         }
         for p in &chosen {
-            line(format!("{:<8} {:>7} {:>4.1} {:>4.1} {:>6} {:>5} {:<8} {:<4} {:<5} {:>6} {}", user8(&p.user), p.pid, percent_cpu(p, now), (p.rss as f64 * 1000.0 / mem as f64).floor() / 10.0, p.vsz, p.rss, p.tty, p.state, start_text(p.start, now), format!("{}:{:02}", p.cpu / 60, p.cpu % 60), command(p)));
+            line(format!(
+                "{:<8} {:>7} {:>4.1} {:>4.1} {:>6} {:>5} {:<8} {:<4} {:<5} {:>6} {}",
+                user8(&p.user),
+                p.pid,
+                percent_cpu(p, now),
+                (p.rss as f64 * 1000.0 / mem as f64).floor() / 10.0,
+                p.vsz,
+                p.rss,
+                p.tty,
+                p.state,
+                start_text(p.start, now),
+                format!("{}:{:02}", p.cpu / 60, p.cpu % 60),
+                command(p)
+            ));
         }
     } else if full {
         if !no_header {
             line("UID          PID    PPID  C STIME TTY          TIME CMD".to_owned());
         }
         for p in &chosen {
-            line(format!("{:<8} {:>7} {:>7} {:>2} {:<5} {:<8} {} {}", user8(&p.user), p.pid, p.ppid, percent_cpu(p, now) as u32, start_text(p.start, now), p.tty, clock(p), command(p)));
+            line(format!(
+                "{:<8} {:>7} {:>7} {:>2} {:<5} {:<8} {} {}",
+                user8(&p.user),
+                p.pid,
+                p.ppid,
+                percent_cpu(p, now) as u32,
+                start_text(p.start, now),
+                p.tty,
+                clock(p),
+                command(p)
+            ));
         }
     } else if long {
         line("F S   UID     PID    PPID  C PRI  NI ADDR SZ WCHAN  TTY          TIME CMD".to_owned());
         for p in &chosen {
-            line(format!("4 {} {:>5} {:>7} {:>7}  0  80   0 - {:>5} -      {:<8} {} {}", p.state.chars().next().unwrap_or('S'), p.uid, p.pid, p.ppid, p.vsz / 4, p.tty, clock(p), p.comm));
+            line(format!(
+                "4 {} {:>5} {:>7} {:>7}  0  80   0 - {:>5} -      {:<8} {} {}",
+                p.state.chars().next().unwrap_or('S'),
+                p.uid,
+                p.pid,
+                p.ppid,
+                p.vsz / 4,
+                p.tty,
+                clock(p),
+                p.comm
+            ));
         }
     } else if bsd_any {
         if !no_header {
@@ -286,16 +369,51 @@ pub(super) fn top(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let busy = f.noise("top", now, 3);
     let mut out = format!("top -{}", super::status::uptime_line(cx));
     let running = list.iter().filter(|p| p.state.starts_with('R')).count();
-    out.push_str(&format!("Tasks: {:>3} total, {running:>3} running, {:>3} sleeping,   0 stopped,   0 zombie\n", list.len(), list.len() - running));
-    out.push_str(&format!("%Cpu(s): {:>4.1} us, {:>4.1} sy,  0.0 ni, {:>4.1} id,  0.0 wa,  0.0 hi,  0.0 si,  0.0 st \n", busy * 3.0, busy * 2.0, 100.0 - busy * 3.0 - busy * 2.0));
+    out.push_str(&format!(
+        "Tasks: {:>3} total, {running:>3} running, {:>3} sleeping,   0 stopped,   0 zombie\n",
+        list.len(),
+        list.len() - running
+    ));
+    out.push_str(&format!(
+        "%Cpu(s): {:>4.1} us, {:>4.1} sy,  0.0 ni, {:>4.1} id,  0.0 wa,  0.0 hi,  0.0 si,  0.0 st \n",
+        busy * 3.0,
+        busy * 2.0,
+        100.0 - busy * 3.0 - busy * 2.0
+    ));
     let cache = m.buffers + m.cached + m.slab * 2 / 3;
-    out.push_str(&format!("MiB Mem : {:>8.1} total, {:>8.1} free, {:>8.1} used, {:>8.1} buff/cache     \n", mib(m.total), mib(m.free), mib(m.total - m.available), mib(cache)));
-    out.push_str(&format!("MiB Swap: {:>8.1} total, {:>8.1} free, {:>8.1} used. {:>8.1} avail Mem \n\n", mib(m.swap), mib(m.swap_free), mib(m.swap - m.swap_free), mib(m.available)));
+    out.push_str(&format!(
+        "MiB Mem : {:>8.1} total, {:>8.1} free, {:>8.1} used, {:>8.1} buff/cache     \n",
+        mib(m.total),
+        mib(m.free),
+        mib(m.total - m.available),
+        mib(cache)
+    ));
+    out.push_str(&format!(
+        "MiB Swap: {:>8.1} total, {:>8.1} free, {:>8.1} used. {:>8.1} avail Mem \n\n",
+        mib(m.swap),
+        mib(m.swap_free),
+        mib(m.swap - m.swap_free),
+        mib(m.available)
+    ));
     out.push_str("    PID USER      PR  NI    VIRT    RES    SHR S  %CPU  %MEM     TIME+ COMMAND\n");
     let mut sorted: Vec<&Process> = list.iter().collect();
     sorted.sort_by_key(|p| (!p.state.starts_with('R'), p.pid));
     for p in sorted {
-        out.push_str(&format!("{:>7} {:<8} {:>3} {:>3} {:>7} {:>6} {:>6} {} {:>5.1} {:>5.1} {:>9} {}\n", p.pid, user8(&p.user), 20, if p.state.contains('<') { -20 } else { 0 }, p.vsz, p.rss, p.rss * 3 / 4, p.state.chars().next().unwrap_or('S'), 0.0, (p.rss as f64 * 1000.0 / m.total as f64).floor() / 10.0, format!("{}:{:02}.{:02}", p.cpu / 60, p.cpu % 60, p.pid % 100), p.comm));
+        out.push_str(&format!(
+            "{:>7} {:<8} {:>3} {:>3} {:>7} {:>6} {:>6} {} {:>5.1} {:>5.1} {:>9} {}\n",
+            p.pid,
+            user8(&p.user),
+            20,
+            if p.state.contains('<') { -20 } else { 0 },
+            p.vsz,
+            p.rss,
+            p.rss * 3 / 4,
+            p.state.chars().next().unwrap_or('S'),
+            0.0,
+            (p.rss as f64 * 1000.0 / m.total as f64).floor() / 10.0,
+            format!("{}:{:02}.{:02}", p.cpu / 60, p.cpu % 60, p.pid % 100),
+            p.comm
+        ));
     }
     cx.say(&out);
     if !batch {
@@ -305,8 +423,8 @@ pub(super) fn top(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP",
-    "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "POLL", "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD",
+    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "POLL", "PWR", "SYS",
 ];
 
 pub(in crate::system) fn kill(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
@@ -322,12 +440,22 @@ pub(in crate::system) fn kill(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             }
             let mut out = String::new();
             for (n, name) in SIGNALS.iter().enumerate() {
-                out.push_str(&format!("{:>2}) {:<11}{}", n + 1, format!("SIG{name}"), if n % 5 == 4 || n + 1 == SIGNALS.len() { "\n" } else { "\t" }));
+                out.push_str(&format!(
+                    "{:>2}) {:<11}{}",
+                    n + 1,
+                    format!("SIG{name}"),
+                    if n % 5 == 4 || n + 1 == SIGNALS.len() { "\n" } else { "\t" }
+                ));
             }
             cx.say(&out);
             return 0;
         }
-        let known = |name: &[u8]| number::<u32>(name).is_some_and(|n| n <= 64) || SIGNALS.iter().any(|s| name.eq_ignore_ascii_case(s.as_bytes()) || name.eq_ignore_ascii_case(format!("SIG{s}").as_bytes()));
+        let known = |name: &[u8]| {
+            number::<u32>(name).is_some_and(|n| n <= 64)
+                || SIGNALS
+                    .iter()
+                    .any(|s| name.eq_ignore_ascii_case(s.as_bytes()) || name.eq_ignore_ascii_case(format!("SIG{s}").as_bytes()))
+        };
         let mut note = |name: &[u8]| {
             probe = name == b"0";
             strong = name == b"9" || name.eq_ignore_ascii_case(b"KILL") || name.eq_ignore_ascii_case(b"SIGKILL");

@@ -410,7 +410,13 @@ impl Sed<'_, '_, '_> {
             Address::Line(n) => *n == line,
             Address::Last => last,
             Address::Regex(r) => r.find(space, 0, &mut self.work).is_some(),
-            Address::Step(first, step) => if *step == 0 { *first == line } else { line >= *first && (line - first) % step == 0 },
+            Address::Step(first, step) => {
+                if *step == 0 {
+                    *first == line
+                } else {
+                    line >= *first && (line - first) % step == 0
+                }
+            }
             Address::Plus(_) | Address::Zero => false,
         }
     }
@@ -485,7 +491,9 @@ impl Sed<'_, '_, '_> {
                 for piece in with {
                     let text = match piece {
                         Piece::Text(t) => t.clone(),
-                        Piece::Group(n) => groups.get(*n).copied().flatten().and_then(|(s, e)| space.get(s..e)).unwrap_or_default().to_vec(),
+                        Piece::Group(n) => {
+                            groups.get(*n).copied().flatten().and_then(|(s, e)| space.get(s..e)).unwrap_or_default().to_vec()
+                        }
                         Piece::Case(c) => {
                             if matches!(c, b'u' | b'l') {
                                 case.1 = *c;
@@ -544,7 +552,16 @@ pub(super) fn sed(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         }
         !hit
     });
-    let longs = [("quiet", b'n'), ("silent", b'n'), ("expression=", b'e'), ("file=", b'f'), ("regexp-extended", b'E'), ("separate", b's'), ("unbuffered", b'u'), ("null-data", b'z')];
+    let longs = [
+        ("quiet", b'n'),
+        ("silent", b'n'),
+        ("expression=", b'e'),
+        ("file=", b'f'),
+        ("regexp-extended", b'E'),
+        ("separate", b's'),
+        ("unbuffered", b'u'),
+        ("null-data", b'z'),
+    ];
     let Ok((options, mut rest)) = cx.options(&args, "ne:f:rEsuz", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -609,7 +626,12 @@ pub(super) fn sed(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 all.extend_from_slice(&d);
             }
             Err(e) => {
-                cx.fail(&format!("{} {}: {}", if e == crate::system::fs::Errno::IsDir { "couldn't edit" } else { "can't read" }, show(&path), e.text()));
+                cx.fail(&format!(
+                    "{} {}: {}",
+                    if e == crate::system::fs::Errno::IsDir { "couldn't edit" } else { "can't read" },
+                    show(&path),
+                    e.text()
+                ));
                 status = 2;
             }
         }

@@ -1,7 +1,10 @@
 //! `systemctl`, `service`, `journalctl`, `crontab`, `init` and its kin.
 
 use super::{Cx, show};
-use crate::system::{fs::{Content, Kind}, time};
+use crate::system::{
+    fs::{Content, Kind},
+    time,
+};
 
 /// Units that run: name, description, daemon.
 const UNITS: [(&str, &str, &str); 9] = [
@@ -21,7 +24,8 @@ fn text(format: &str, at: i64) -> String {
 }
 
 fn units(cx: &Cx<'_, '_>) -> Vec<(String, String, String)> {
-    let mut all: Vec<(String, String, String)> = UNITS.iter().map(|(n, d, p)| ((*n).to_owned(), (*d).to_owned(), (*p).to_owned())).collect();
+    let mut all: Vec<(String, String, String)> =
+        UNITS.iter().map(|(n, d, p)| ((*n).to_owned(), (*d).to_owned(), (*p).to_owned())).collect();
     for (_, name) in &cx.x.machine.spec.services {
         let unit = match name.as_str() {
             "sshd" => continue,
@@ -56,10 +60,18 @@ pub(super) fn systemctl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     match verb {
         "list-units" | "list-unit-files" => {
             let files = verb == "list-unit-files";
-            let mut out = if files { "UNIT FILE                                  STATE           PRESET\n".to_owned() } else { "  UNIT                           LOAD   ACTIVE SUB     DESCRIPTION\n".to_owned() };
+            let mut out = if files {
+                "UNIT FILE                                  STATE           PRESET\n".to_owned()
+            } else {
+                "  UNIT                           LOAD   ACTIVE SUB     DESCRIPTION\n".to_owned()
+            };
             for (name, description, daemon) in &all {
                 let unit = format!("{name}.service");
-                out.push_str(&if files { format!("{unit:<42} enabled         enabled\n") } else { format!("  {unit:<30} loaded active {:<7} {description}\n", if daemon.is_empty() { "exited" } else { "running" }) });
+                out.push_str(&if files {
+                    format!("{unit:<42} enabled         enabled\n")
+                } else {
+                    format!("  {unit:<30} loaded active {:<7} {description}\n", if daemon.is_empty() { "exited" } else { "running" })
+                });
             }
             out.push_str(&if files { format!("\n{} unit files listed.\n", all.len()) } else { format!("\nLOAD   = Reflects whether the unit definition was properly loaded.\nACTIVE = The high-level unit activation state, i.e. generalization of SUB.\nSUB    = The low-level unit activation state, values depend on unit type.\n{} loaded units listed. Pass --all to see loaded but inactive units, too.\nTo show all installed unit files use 'systemctl list-unit-files'.\n", all.len()) });
             cx.say(&out);
@@ -81,7 +93,10 @@ pub(super) fn systemctl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                         let boot = cx.x.session.boot;
                         let since = text("%a %F %T UTC", boot + 5);
                         let state = if daemon.is_empty() { "exited" } else { "running" };
-                        let mut out = format!("● {name}.service - {description}\n     Loaded: loaded (/lib/systemd/system/{name}.service; enabled; preset: enabled)\n     Active: active ({state}) since {since}; {} ago\n", age(cx.now() - boot - 5));
+                        let mut out = format!(
+                            "● {name}.service - {description}\n     Loaded: loaded (/lib/systemd/system/{name}.service; enabled; preset: enabled)\n     Active: active ({state}) since {since}; {} ago\n",
+                            age(cx.now() - boot - 5)
+                        );
                         if pid > 0 {
                             out.push_str(&format!("   Main PID: {pid} ({daemon})\n      Tasks: 1 (limit: {})\n     Memory: {}.{}M\n        CPU: {}.{:03}s\n     CGroup: /system.slice/{name}.service\n             └─{pid} {daemon}\n", cx.x.machine.facts.mem_kb / 870, 2 + pid % 7, pid % 10, 1 + pid % 90, pid % 1_000));
                         }
@@ -228,7 +243,11 @@ pub(super) fn journalctl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let mut out = String::new();
     for hour in (1..4).rev() {
         let when = s.started - s.started.rem_euclid(3_600) - hour * 3_600 + 1_020;
-        out.push_str(&format!("{} {host} CRON[{}]: pam_unix(cron:session): session opened for user root(uid=0) by (uid=0)\n", text("%b %d %H:%M:%S", when), cx.x.machine.facts.pid_at(when * 1_000_000_000)));
+        out.push_str(&format!(
+            "{} {host} CRON[{}]: pam_unix(cron:session): session opened for user root(uid=0) by (uid=0)\n",
+            text("%b %d %H:%M:%S", when),
+            cx.x.machine.facts.pid_at(when * 1_000_000_000)
+        ));
     }
     if s.via == crate::system::api::Via::Ssh {
         out.push_str(&format!("{at} {host} sshd[{sshd}]: Accepted password for {} from {} port {} ssh2\n{at} {host} sshd[{sshd}]: pam_unix(sshd:session): session opened for user {}(uid={}) by (uid=0)\n", s.user, s.client.peer.ip(), s.client.peer.port(), s.user, s.who.uid));
@@ -239,7 +258,10 @@ pub(super) fn journalctl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 
 pub(super) fn init(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     if cx.st.who.uid != 0 {
-        cx.err(&format!("Failed to set wall message, ignoring: Access denied\nCall to {} failed: Access denied\n", if cx.name == "reboot" { "Reboot" } else { "PowerOff" }));
+        cx.err(&format!(
+            "Failed to set wall message, ignoring: Access denied\nCall to {} failed: Access denied\n",
+            if cx.name == "reboot" { "Reboot" } else { "PowerOff" }
+        ));
         return 1;
     }
     // The connection goes with the machine.
@@ -318,7 +340,9 @@ pub(super) fn crontab(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 if line.contains(&b'=') && crate::system::shell::lexer::valid_name(name.trim_ascii()) {
                     continue;
                 }
-                if !line.first().is_some_and(|b| b.is_ascii_digit() || *b == b'*') || line.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty()).count() < 6 {
+                if !line.first().is_some_and(|b| b.is_ascii_digit() || *b == b'*')
+                    || line.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty()).count() < 6
+                {
                     cx.err(&format!("\"{}\":{}: bad minute\nerrors in crontab file, can't install.\n", show(&file), n + 1));
                     return 1;
                 }

@@ -134,7 +134,10 @@ fn format_once(cx: &mut Cx<'_, '_>, format: &[u8], values: &mut std::slice::Iter
         } else {
             None
         };
-        while format.get(at).is_some_and(|b| b"hlLqjzt".contains(b) && !(*b == b'q' && !matches!(format.get(at + 1), Some(b'd' | b'i' | b'u' | b'x')))) {
+        while format
+            .get(at)
+            .is_some_and(|b| b"hlLqjzt".contains(b) && !(*b == b'q' && !matches!(format.get(at + 1), Some(b'd' | b'i' | b'u' | b'x'))))
+        {
             at += 1;
         }
         let Some(&code) = format.get(at) else {
@@ -143,7 +146,15 @@ fn format_once(cx: &mut Cx<'_, '_>, format: &[u8], values: &mut std::slice::Iter
             return (true, true);
         };
         at += 1;
-        let spec = Spec { left: flags.contains(&b'-') || width < 0, zero: flags.contains(&b'0'), plus: flags.contains(&b'+'), space: flags.contains(&b' '), alt: flags.contains(&b'#'), width: (width.unsigned_abs() as usize).min(65_536), precision: precision.and_then(|p| usize::try_from(p).ok()).map(|p| p.min(65_536)) };
+        let spec = Spec {
+            left: flags.contains(&b'-') || width < 0,
+            zero: flags.contains(&b'0'),
+            plus: flags.contains(&b'+'),
+            space: flags.contains(&b' '),
+            alt: flags.contains(&b'#'),
+            width: (width.unsigned_abs() as usize).min(65_536),
+            precision: precision.and_then(|p| usize::try_from(p).ok()).map(|p| p.min(65_536)),
+        };
         match code {
             b'%' => out.push(b'%'),
             b's' | b'c' | b'b' | b'q' => {
@@ -508,7 +519,11 @@ fn test_one(cx: &mut Cx<'_, '_>, words: &[Vec<u8>], at: &mut usize, depth: u32) 
     }
     if left == 2 || left >= 3 && !matches!(words.get(*at + 1).map(Vec::as_slice), Some(b"-a" | b"-o" | b")")) {
         let what = words.get(*at + usize::from(left > 2)).cloned().unwrap_or_default();
-        return Err(if left == 2 { format!("{}: unary operator expected", show(&what)) } else { format!("{}: binary operator expected", show(&what)) });
+        return Err(if left == 2 {
+            format!("{}: unary operator expected", show(&what))
+        } else {
+            format!("{}: binary operator expected", show(&what))
+        });
     }
     *at += 1;
     Ok(!first.is_empty())
@@ -600,7 +615,11 @@ fn shell(cx: &mut Cx<'_, '_>, args: &[Vec<u8>], posix: bool) -> i32 {
             run(cx, &text, rest)
         }
         Err(e) => {
-            let line = if posix { format!("{}: 0: cannot open {}: {}\n", show(&label), show(&path), e.text().trim_end_matches(" or directory")) } else { format!("{}: {}: {}\n", show(&label), show(&path), e.text()) };
+            let line = if posix {
+                format!("{}: 0: cannot open {}: {}\n", show(&label), show(&path), e.text().trim_end_matches(" or directory"))
+            } else {
+                format!("{}: {}: {}\n", show(&label), show(&path), e.text())
+            };
             cx.err(&line);
             if posix { 2 } else { 127 }
         }
@@ -621,7 +640,11 @@ pub(super) fn run_words(cx: &mut Cx<'_, '_>, words: &[Vec<u8>]) -> i32 {
         None => {
             cx.x.unknown = true;
             let line = match (cx.name, name.contains(&b'/')) {
-                ("nohup" | "timeout" | "nice" | "stdbuf", _) => format!("{}: failed to run command '{}': No such file or directory\n", cx.name, show(name)).replace('\'', "’").replacen('’', "‘", 1),
+                ("nohup" | "timeout" | "nice" | "stdbuf", _) => {
+                    format!("{}: failed to run command '{}': No such file or directory\n", cx.name, show(name))
+                        .replace('\'', "’")
+                        .replacen('’', "‘", 1)
+                }
                 ("setsid", _) => format!("setsid: failed to execute {}: No such file or directory\n", show(name)),
                 ("env", _) => format!("env: ‘{}’: No such file or directory\n", show(name)),
                 _ => format!("{}: {}: No such file or directory\n", cx.name, show(name)),
@@ -790,7 +813,12 @@ pub(super) fn perl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         Some(flag) if flag.first() == Some(&b'-') => {
             // perl-base lacks most modules; that is what a script trips over first.
             let code = show(args.get(2).map_or(b"".as_slice(), Vec::as_slice));
-            if let Some(module) = code.split("use ").nth(1).and_then(|r| r.split([';', ' ', '\n']).next()).filter(|m| !matches!(*m, "strict" | "warnings" | "Socket" | "IO::Socket")) {
+            if let Some(module) = code
+                .split("use ")
+                .nth(1)
+                .and_then(|r| r.split([';', ' ', '\n']).next())
+                .filter(|m| !matches!(*m, "strict" | "warnings" | "Socket" | "IO::Socket"))
+            {
                 cx.err(&format!("Can't locate {}.pm in @INC (you may need to install the {module} module) (@INC contains: /etc/perl /usr/local/lib/x86_64-linux-gnu/perl/5.36.0 /usr/local/share/perl/5.36.0 /usr/lib/x86_64-linux-gnu/perl5/5.36 /usr/share/perl5 /usr/lib/x86_64-linux-gnu/perl-base /usr/lib/x86_64-linux-gnu/perl/5.36 /usr/share/perl/5.36 /usr/local/lib/site_perl) at -e line 1.\nBEGIN failed--compilation aborted at -e line 1.\n", module.replace("::", "/")));
                 return 2;
             }
@@ -872,8 +900,20 @@ fn expr_level(words: &[Vec<u8>], at: &mut usize, level: usize, depth: usize) -> 
         let truth = |t: &[u8]| !t.is_empty() && t != b"0";
         let int = |t: &[u8]| number::<i64>(t);
         left = match op.as_slice() {
-            b"|" => if truth(&left) { left } else { right },
-            b"&" => if truth(&left) && truth(&right) { left } else { b"0".to_vec() },
+            b"|" => {
+                if truth(&left) {
+                    left
+                } else {
+                    right
+                }
+            }
+            b"&" => {
+                if truth(&left) && truth(&right) {
+                    left
+                } else {
+                    b"0".to_vec()
+                }
+            }
             op @ (b"+" | b"-" | b"*" | b"/" | b"%") => {
                 let (Some(a), Some(b)) = (int(&left), int(&right)) else { return Err("non-integer argument".to_owned()) };
                 if b == 0 && matches!(op, b"/" | b"%") {
@@ -966,4 +1006,3 @@ fn match_expr(text: &[u8], pattern: &[u8]) -> Result<Vec<u8>, String> {
         None => b"0".to_vec(),
     })
 }
-

@@ -13,7 +13,17 @@ pub(super) fn arch(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn uname(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("all", b'a'), ("kernel-name", b's'), ("nodename", b'n'), ("kernel-release", b'r'), ("kernel-version", b'v'), ("machine", b'm'), ("processor", b'p'), ("hardware-platform", b'i'), ("operating-system", b'o')];
+    let longs = [
+        ("all", b'a'),
+        ("kernel-name", b's'),
+        ("nodename", b'n'),
+        ("kernel-release", b'r'),
+        ("kernel-version", b'v'),
+        ("machine", b'm'),
+        ("processor", b'p'),
+        ("hardware-platform", b'i'),
+        ("operating-system", b'o'),
+    ];
     let Ok((options, rest)) = cx.options(args, "asnrvmpio", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -24,8 +34,21 @@ pub(super) fn uname(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let f = &cx.x.machine.facts;
     let all = has(&options, b'a');
-    let values = [(b's', "Linux".to_owned()), (b'n', cx.x.machine.spec.hostname.clone()), (b'r', f.release.abi.to_owned()), (b'v', proc::build(f)), (b'm', "x86_64".to_owned()), (b'p', "unknown".to_owned()), (b'i', "unknown".to_owned()), (b'o', "GNU/Linux".to_owned())];
-    let parts: Vec<String> = values.into_iter().filter(|(l, _)| if options.is_empty() { *l == b's' } else { has(&options, *l) || all && !matches!(l, b'p' | b'i') }).map(|v| v.1).collect();
+    let values = [
+        (b's', "Linux".to_owned()),
+        (b'n', cx.x.machine.spec.hostname.clone()),
+        (b'r', f.release.abi.to_owned()),
+        (b'v', proc::build(f)),
+        (b'm', "x86_64".to_owned()),
+        (b'p', "unknown".to_owned()),
+        (b'i', "unknown".to_owned()),
+        (b'o', "GNU/Linux".to_owned()),
+    ];
+    let parts: Vec<String> = values
+        .into_iter()
+        .filter(|(l, _)| if options.is_empty() { *l == b's' } else { has(&options, *l) || all && !matches!(l, b'p' | b'i') })
+        .map(|v| v.1)
+        .collect();
     cx.say(&format!("{}\n", parts.join(" ")));
     0
 }
@@ -40,7 +63,10 @@ pub(super) fn hostname(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         Some(b"-i" | b"--ip-address") => "127.0.1.1".to_owned(),
         Some(b"-s" | b"--short") | None => spec.hostname.clone(),
         Some(flag) if flag.first() == Some(&b'-') => {
-            cx.err(&format!("hostname: invalid option -- '{}'\nUsage: hostname [-b] {{hostname|-F file}}         set host name (from file)\n", show(flag.get(1..).unwrap_or_default())));
+            cx.err(&format!(
+                "hostname: invalid option -- '{}'\nUsage: hostname [-b] {{hostname|-F file}}         set host name (from file)\n",
+                show(flag.get(1..).unwrap_or_default())
+            ));
             return 255;
         }
         Some(_) => {
@@ -58,7 +84,13 @@ pub(super) fn hostname(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 pub(super) fn hostnamectl(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     let f = &cx.x.machine.facts;
     let boot = cx.x.read_path(b"/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let text = format!(" Static hostname: {}\n       Icon name: computer-vm\n         Chassis: vm 🖴\n      Machine ID: {}\n         Boot ID: {}\n  Virtualization: kvm\nOperating System: Debian GNU/Linux 12 (bookworm)\n          Kernel: Linux {}\n    Architecture: x86-64\n Hardware Vendor: QEMU\n  Hardware Model: Standard PC _i440FX + PIIX, 1996_\n", cx.x.machine.spec.hostname, f.machine_id, show(&boot).trim().replace('-', ""), f.release.abi);
+    let text = format!(
+        " Static hostname: {}\n       Icon name: computer-vm\n         Chassis: vm 🖴\n      Machine ID: {}\n         Boot ID: {}\n  Virtualization: kvm\nOperating System: Debian GNU/Linux 12 (bookworm)\n          Kernel: Linux {}\n    Architecture: x86-64\n Hardware Vendor: QEMU\n  Hardware Model: Standard PC _i440FX + PIIX, 1996_\n",
+        cx.x.machine.spec.hostname,
+        f.machine_id,
+        show(&boot).trim().replace('-', ""),
+        f.release.abi
+    );
     cx.say(&text);
     0
 }
@@ -74,7 +106,11 @@ fn up_text(seconds: i64) -> String {
     if days > 0 {
         out.push_str(&format!("{days} day{}, ", if days == 1 { "" } else { "s" }));
     }
-    if hours > 0 { out.push_str(&format!("{hours:>2}:{minutes:02}")) } else { out.push_str(&format!("{minutes} min")) }
+    if hours > 0 {
+        out.push_str(&format!("{hours:>2}:{minutes:02}"))
+    } else {
+        out.push_str(&format!("{minutes} min"))
+    }
     out
 }
 
@@ -86,7 +122,12 @@ fn head(cx: &Cx<'_, '_>) -> String {
     let now = cx.now();
     let [a, b, c] = cx.x.machine.facts.load(now);
     let users = users(cx);
-    format!(" {} up {},  {users} user{},  load average: {a:.2}, {b:.2}, {c:.2}\n", text("%H:%M:%S", now), up_text(now - cx.x.session.boot), if users == 1 { "" } else { "s" })
+    format!(
+        " {} up {},  {users} user{},  load average: {a:.2}, {b:.2}, {c:.2}\n",
+        text("%H:%M:%S", now),
+        up_text(now - cx.x.session.boot),
+        if users == 1 { "" } else { "s" }
+    )
 }
 
 pub(super) fn uptime_line(cx: &Cx<'_, '_>) -> String {
@@ -98,7 +139,11 @@ pub(super) fn uptime(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         Some(b"-p" | b"--pretty") => {
             let up = cx.now() - cx.x.session.boot;
             let part = |n: i64, name: &str| (n > 0).then(|| format!("{n} {name}{}", if n == 1 { "" } else { "s" }));
-            let parts: Vec<String> = [part(up / 604_800, "week"), part(up / 86_400 % 7, "day"), part(up / 3_600 % 24, "hour"), part(up / 60 % 60, "minute")].into_iter().flatten().collect();
+            let parts: Vec<String> =
+                [part(up / 604_800, "week"), part(up / 86_400 % 7, "day"), part(up / 3_600 % 24, "hour"), part(up / 60 % 60, "minute")]
+                    .into_iter()
+                    .flatten()
+                    .collect();
             format!("up {}\n", parts.join(", "))
         }
         Some(b"-s" | b"--since") => format!("{}\n", text("%F %T", cx.x.session.boot)),
@@ -114,7 +159,14 @@ pub(super) fn w(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     let s = cx.x.session;
     if s.tty.is_some() {
         let idle = (cx.now() - s.started).clamp(0, 59).min(1);
-        out.push_str(&format!("{:<8} {:<8} {:<16} {:<7} {idle:>4}.00s  0.0{}s  0.00s w\n", s.user.chars().take(8).collect::<String>(), s.tty_name, s.client.peer.ip().to_string().chars().take(16).collect::<String>(), text("%H:%M", s.started), 1 + s.pid % 5));
+        out.push_str(&format!(
+            "{:<8} {:<8} {:<16} {:<7} {idle:>4}.00s  0.0{}s  0.00s w\n",
+            s.user.chars().take(8).collect::<String>(),
+            s.tty_name,
+            s.client.peer.ip().to_string().chars().take(16).collect::<String>(),
+            text("%H:%M", s.started),
+            1 + s.pid % 5
+        ));
     }
     cx.say(&out);
     0
@@ -137,12 +189,23 @@ pub(super) fn who(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn last(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let most = args.iter().skip(1).find_map(|a| number::<usize>(a.strip_prefix(b"-n").filter(|r| !r.is_empty()).or(a.strip_prefix(b"-"))?)).or_else(|| args.iter().skip_while(|a| a.as_slice() != b"-n").nth(1).and_then(|a| number(a))).unwrap_or(usize::MAX);
+    let most = args
+        .iter()
+        .skip(1)
+        .find_map(|a| number::<usize>(a.strip_prefix(b"-n").filter(|r| !r.is_empty()).or(a.strip_prefix(b"-"))?))
+        .or_else(|| args.iter().skip_while(|a| a.as_slice() != b"-n").nth(1).and_then(|a| number(a)))
+        .unwrap_or(usize::MAX);
     let s = cx.x.session;
     let f = &cx.x.machine.facts;
     let mut rows = Vec::new();
     if s.tty.is_some() {
-        rows.push(format!("{:<8} {:<12} {:<16} {}   still logged in", s.user, s.tty_name, s.client.peer.ip().to_string().chars().take(16).collect::<String>(), text("%a %b %e %H:%M", s.started)));
+        rows.push(format!(
+            "{:<8} {:<12} {:<16} {}   still logged in",
+            s.user,
+            s.tty_name,
+            s.client.peer.ip().to_string().chars().take(16).collect::<String>(),
+            text("%a %b %e %H:%M", s.started)
+        ));
     }
     let owner = "root";
     let mut boot = s.boot;
@@ -150,17 +213,36 @@ pub(super) fn last(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     for n in 0..14 {
         let (at, from) = cx.x.machine.earlier_login(s.started, n);
         if at < boot && boot == s.boot {
-            rows.push(format!("{:<8} {:<12} {:<16} {}   still running", "reboot", "system boot", f.release.abi.chars().take(16).collect::<String>(), text("%a %b %e %H:%M", boot)));
+            rows.push(format!(
+                "{:<8} {:<12} {:<16} {}   still running",
+                "reboot",
+                "system boot",
+                f.release.abi.chars().take(16).collect::<String>(),
+                text("%a %b %e %H:%M", boot)
+            ));
             boot = before;
         }
         if at < boot {
             break;
         }
         let stay = 240 + (at % 5_400);
-        rows.push(format!("{owner:<8} {:<12} {from:<16} {} - {}  ({:02}:{:02})", "pts/0", text("%a %b %e %H:%M", at), text("%H:%M", at + stay), stay / 3_600, stay / 60 % 60));
+        rows.push(format!(
+            "{owner:<8} {:<12} {from:<16} {} - {}  ({:02}:{:02})",
+            "pts/0",
+            text("%a %b %e %H:%M", at),
+            text("%H:%M", at + stay),
+            stay / 3_600,
+            stay / 60 % 60
+        ));
     }
     if boot == s.boot {
-        rows.push(format!("{:<8} {:<12} {:<16} {}   still running", "reboot", "system boot", f.release.abi.chars().take(16).collect::<String>(), text("%a %b %e %H:%M", boot)));
+        rows.push(format!(
+            "{:<8} {:<12} {:<16} {}   still running",
+            "reboot",
+            "system boot",
+            f.release.abi.chars().take(16).collect::<String>(),
+            text("%a %b %e %H:%M", boot)
+        ));
     }
     let mut out: String = rows.into_iter().take(most).map(|r| r + "\n").collect();
     out.push_str(&format!("\nwtmp begins {}\n", text("%a %b %e %H:%M:%S %Y", before.max(f.installed))));
@@ -183,9 +265,18 @@ pub(super) fn lastlog(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     for a in cx.x.accounts() {
         let name = show(&a.name);
         if name == s.user && s.tty.is_some() {
-            out.push_str(&format!("{name:<16} {:<8} {:<42} {}\n", s.tty_name, s.client.peer.ip(), text("%a %b %e %H:%M:%S +0000 %Y", s.started)));
+            out.push_str(&format!(
+                "{name:<16} {:<8} {:<42} {}\n",
+                s.tty_name,
+                s.client.peer.ip(),
+                text("%a %b %e %H:%M:%S +0000 %Y", s.started)
+            ));
         } else {
-            out.push_str(&format!("{name:<60}**Never logged in**\n").replacen(&format!("{name:<60}"), &format!("{name:<16} {:<50} ", ""), 1));
+            out.push_str(&format!("{name:<60}**Never logged in**\n").replacen(
+                &format!("{name:<60}"),
+                &format!("{name:<16} {:<50} ", ""),
+                1,
+            ));
         }
     }
     cx.say(&out);
@@ -193,7 +284,17 @@ pub(super) fn lastlog(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn free(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("human", b'h'), ("mega", b'M'), ("mebi", b'm'), ("giga", b'G'), ("gibi", b'g'), ("kibi", b'k'), ("bytes", b'b'), ("total", b't'), ("wide", b'w')];
+    let longs = [
+        ("human", b'h'),
+        ("mega", b'M'),
+        ("mebi", b'm'),
+        ("giga", b'G'),
+        ("gibi", b'g'),
+        ("kibi", b'k'),
+        ("bytes", b'b'),
+        ("total", b't'),
+        ("wide", b'w'),
+    ];
     let Ok((options, _)) = cx.options(args, "bkmghtwls:c:", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -201,7 +302,9 @@ pub(super) fn free(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let m = cx.x.machine.facts.memory(cx.now());
     let show = |kib: u64| {
         if has(&options, b'h') {
-            if kib == 0 { "0B".to_owned() } else {
+            if kib == 0 {
+                "0B".to_owned()
+            } else {
                 let (mut v, mut unit) = (kib as f64, 0usize);
                 while v >= 1_024.0 && unit < 3 {
                     v /= 1_024.0;
@@ -226,7 +329,15 @@ pub(super) fn free(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let used = m.total.saturating_sub(m.available);
     let swap_used = m.swap - m.swap_free;
     let mut out = format!("{:>20} {:>11} {:>11} {:>11} {:>11} {:>11}\n", "total", "used", "free", "shared", "buff/cache", "available");
-    out.push_str(&format!("Mem:  {:>14} {:>11} {:>11} {:>11} {:>11} {:>11}\n", show(m.total), show(used), show(m.free), show(m.shared), show(cache), show(m.available)));
+    out.push_str(&format!(
+        "Mem:  {:>14} {:>11} {:>11} {:>11} {:>11} {:>11}\n",
+        show(m.total),
+        show(used),
+        show(m.free),
+        show(m.shared),
+        show(cache),
+        show(m.available)
+    ));
     out.push_str(&format!("Swap: {:>14} {:>11} {:>11}\n", show(m.swap), show(swap_used), show(m.swap_free)));
     if has(&options, b't') {
         out.push_str(&format!("Total:{:>14} {:>11} {:>11}\n", show(m.total + m.swap), show(used + swap_used), show(m.free + m.swap_free)));
@@ -236,7 +347,17 @@ pub(super) fn free(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn df(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("human-readable", b'h'), ("si", b'H'), ("inodes", b'i'), ("print-type", b'T'), ("all", b'a'), ("portability", b'P'), ("total", b'3'), ("type=", b't'), ("local", b'l')];
+    let longs = [
+        ("human-readable", b'h'),
+        ("si", b'H'),
+        ("inodes", b'i'),
+        ("print-type", b'T'),
+        ("all", b'a'),
+        ("portability", b'P'),
+        ("total", b'3'),
+        ("type=", b't'),
+        ("local", b'l'),
+    ];
     let Ok((options, rest)) = cx.options(args, "hHiTaPkmlt:x:B:", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -260,7 +381,11 @@ pub(super) fn df(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             match cx.stat(path, true) {
                 Ok((real, _)) => {
                     let real = show(&real);
-                    let best = rows.iter().filter(|r| r.5 == "/" || real == r.5 || real.starts_with(&format!("{}/", r.5))).max_by_key(|r| r.5.len()).cloned();
+                    let best = rows
+                        .iter()
+                        .filter(|r| r.5 == "/" || real == r.5 || real.starts_with(&format!("{}/", r.5)))
+                        .max_by_key(|r| r.5.len())
+                        .cloned();
                     picked.extend(best);
                 }
                 Err(e) => status = cx.fail(&format!("{}: {}", show(path), e.text())),
@@ -273,10 +398,34 @@ pub(super) fn df(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let inodes = has(&options, b'i');
     let size = |kb: u64| {
-        if has(&options, b'h') { if kb == 0 { "0".to_owned() } else { human(kb * 1_024) } } else if has(&options, b'm') { kb.div_ceil(1_024).to_string() } else { kb.to_string() }
+        if has(&options, b'h') {
+            if kb == 0 { "0".to_owned() } else { human(kb * 1_024) }
+        } else if has(&options, b'm') {
+            kb.div_ceil(1_024).to_string()
+        } else {
+            kb.to_string()
+        }
     };
-    let headers = if inodes { ["Inodes", "IUsed", "IFree", "IUse%"] } else if has(&options, b'h') { ["Size", "Used", "Avail", "Use%"] } else if has(&options, b'P') { ["1024-blocks", "Used", "Available", "Capacity"] } else if has(&options, b'm') { ["1M-blocks", "Used", "Available", "Use%"] } else { ["1K-blocks", "Used", "Available", "Use%"] };
-    let mut table: Vec<[String; 7]> = vec![["Filesystem".to_owned(), "Type".to_owned(), headers[0].to_owned(), headers[1].to_owned(), headers[2].to_owned(), headers[3].to_owned(), "Mounted on".to_owned()]];
+    let headers = if inodes {
+        ["Inodes", "IUsed", "IFree", "IUse%"]
+    } else if has(&options, b'h') {
+        ["Size", "Used", "Avail", "Use%"]
+    } else if has(&options, b'P') {
+        ["1024-blocks", "Used", "Available", "Capacity"]
+    } else if has(&options, b'm') {
+        ["1M-blocks", "Used", "Available", "Use%"]
+    } else {
+        ["1K-blocks", "Used", "Available", "Use%"]
+    };
+    let mut table: Vec<[String; 7]> = vec![[
+        "Filesystem".to_owned(),
+        "Type".to_owned(),
+        headers[0].to_owned(),
+        headers[1].to_owned(),
+        headers[2].to_owned(),
+        headers[3].to_owned(),
+        "Mounted on".to_owned(),
+    ]];
     for (device, kind, total, used, reserved, mount) in rows {
         let (total, used, free) = if inodes {
             let n = total / if kind == "ext4" { 16 } else { 4 };
@@ -299,7 +448,12 @@ pub(super) fn df(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         if has(&options, b'T') {
             out.push_str(&format!("{kind:<w$} ", w = col(1, 4)));
         }
-        out.push_str(&format!("{total:>a$} {used:>b$} {free:>c$} {percent:>4} {mount}\n", a = col(2, if has(&options, b'h') { 5 } else { numbers[0] }), b = col(3, if has(&options, b'h') { 5 } else { numbers[1] }), c = col(4, numbers[2])));
+        out.push_str(&format!(
+            "{total:>a$} {used:>b$} {free:>c$} {percent:>4} {mount}\n",
+            a = col(2, if has(&options, b'h') { 5 } else { numbers[0] }),
+            b = col(3, if has(&options, b'h') { 5 } else { numbers[1] }),
+            c = col(4, numbers[2])
+        ));
     }
     cx.say(&out);
     status
@@ -332,7 +486,12 @@ pub(super) fn mount(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 pub(super) fn swapon(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     let f = &cx.x.machine.facts;
     if f.swap_kb > 0 {
-        cx.say(&format!("NAME      TYPE      SIZE USED PRIO\n/dev/{}5 partition {:>4} {:>4}   -2\n", f.disk, human(f.swap_kb * 1_024), "0B"));
+        cx.say(&format!(
+            "NAME      TYPE      SIZE USED PRIO\n/dev/{}5 partition {:>4} {:>4}   -2\n",
+            f.disk,
+            human(f.swap_kb * 1_024),
+            "0B"
+        ));
     }
     0
 }
@@ -342,12 +501,33 @@ pub(super) fn lsblk(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     let major = if f.disk == "sda" { 8 } else { 254 };
     let size = |kb: u64| {
         let g = kb as f64 / 1_048_576.0;
-        if g >= 10.0 && (g - g.round()).abs() < 0.05 { format!("{g:.0}G") } else if g >= 1.0 { format!("{g:.1}G") } else { format!("{:.0}M", kb as f64 / 1_024.0) }
+        if g >= 10.0 && (g - g.round()).abs() < 0.05 {
+            format!("{g:.0}G")
+        } else if g >= 1.0 {
+            format!("{g:.1}G")
+        } else {
+            format!("{:.0}M", kb as f64 / 1_024.0)
+        }
     };
     let id = |minor: u32| format!("{major}:{minor}");
-    let mut out = format!("NAME   MAJ:MIN RM  SIZE RO TYPE MOUNTPOINTS\n{:<6} {:>7}  0 {:>5}  0 disk \n├─{:<4} {:>7}  0 {:>5}  0 part /\n", f.disk, id(0), size(f.root_kb + f.swap_kb + 2_048), format!("{}1", f.disk), id(1), size(f.root_kb));
+    let mut out = format!(
+        "NAME   MAJ:MIN RM  SIZE RO TYPE MOUNTPOINTS\n{:<6} {:>7}  0 {:>5}  0 disk \n├─{:<4} {:>7}  0 {:>5}  0 part /\n",
+        f.disk,
+        id(0),
+        size(f.root_kb + f.swap_kb + 2_048),
+        format!("{}1", f.disk),
+        id(1),
+        size(f.root_kb)
+    );
     if f.swap_kb > 0 {
-        out.push_str(&format!("├─{:<4} {:>7}  0     1K  0 part \n└─{:<4} {:>7}  0 {:>5}  0 part [SWAP]\n", format!("{}2", f.disk), id(2), format!("{}5", f.disk), id(5), size(f.swap_kb)));
+        out.push_str(&format!(
+            "├─{:<4} {:>7}  0     1K  0 part \n└─{:<4} {:>7}  0 {:>5}  0 part [SWAP]\n",
+            format!("{}2", f.disk),
+            id(2),
+            format!("{}5", f.disk),
+            id(5),
+            size(f.swap_kb)
+        ));
     } else {
         out = out.replace("├─", "└─");
     }
@@ -366,7 +546,13 @@ pub(super) fn lscpu(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
     let c = &f.cpu;
     let n = f.cores;
     let intel = c.vendor == "GenuineIntel";
-    let list = if n == 1 { "0".to_owned() } else if n == 2 { "0,1".to_owned() } else { format!("0-{}", n - 1) };
+    let list = if n == 1 {
+        "0".to_owned()
+    } else if n == 2 {
+        "0,1".to_owned()
+    } else {
+        format!("0-{}", n - 1)
+    };
     let instances = |kib: u32| {
         let total = kib * n;
         let text = if total >= 1_024 { format!("{} MiB", total as f64 / 1_024.0) } else { format!("{total} KiB") };
@@ -399,7 +585,11 @@ pub(super) fn lscpu(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
         ("NUMA node0 CPU(s):", list),
         ("Vulnerability Meltdown:", if intel { "Mitigation; PTI" } else { "Not affected" }.to_owned()),
         ("Vulnerability Spectre v1:", "Mitigation; usercopy/swapgs barriers and __user pointer sanitization".to_owned()),
-        ("Vulnerability Spectre v2:", "Mitigation; Retpolines; IBPB conditional; IBRS_FW; STIBP disabled; RSB filling; PBRSB-eIBRS Not affected; BHI Retpoline".to_owned()),
+        (
+            "Vulnerability Spectre v2:",
+            "Mitigation; Retpolines; IBPB conditional; IBRS_FW; STIBP disabled; RSB filling; PBRSB-eIBRS Not affected; BHI Retpoline"
+                .to_owned(),
+        ),
     ];
     let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
     let out: String = rows.iter().map(|(k, v)| format!("{k:<width$} {v}\n", width = width + 14)).collect();

@@ -3,7 +3,14 @@
 use std::cmp::Ordering;
 
 use super::{Cx, has, lines, number, show, value};
-use crate::system::{limits, shell::{escape::{self, Style}, exec::Fd, pattern}};
+use crate::system::{
+    limits,
+    shell::{
+        escape::{self, Style},
+        exec::Fd,
+        pattern,
+    },
+};
 
 /// Operands, or standard input.
 fn files(rest: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
@@ -11,7 +18,15 @@ fn files(rest: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 }
 
 pub(super) fn cat(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("show-all", b'A'), ("number", b'n'), ("number-nonblank", b'b'), ("squeeze-blank", b's'), ("show-ends", b'E'), ("show-tabs", b'T'), ("show-nonprinting", b'v')];
+    let longs = [
+        ("show-all", b'A'),
+        ("number", b'n'),
+        ("number-nonblank", b'b'),
+        ("squeeze-blank", b's'),
+        ("show-ends", b'E'),
+        ("show-tabs", b'T'),
+        ("show-nonprinting", b'v'),
+    ];
     let Ok((options, rest)) = cx.options(args, "AbeEnstTuv", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -107,7 +122,13 @@ fn old_style(args: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for (at, arg) in args.iter().enumerate() {
         match arg.strip_prefix(b"-") {
-            Some(digits) if at > 0 && digits.first().is_some_and(u8::is_ascii_digit) && !matches!(args.get(at - 1).map(Vec::as_slice), Some(b"-n" | b"-c")) => out.extend([b"-n".to_vec(), digits.to_vec()]),
+            Some(digits)
+                if at > 0
+                    && digits.first().is_some_and(u8::is_ascii_digit)
+                    && !matches!(args.get(at - 1).map(Vec::as_slice), Some(b"-n" | b"-c")) =>
+            {
+                out.extend([b"-n".to_vec(), digits.to_vec()])
+            }
             _ => out.push(arg.clone()),
         }
     }
@@ -115,7 +136,13 @@ fn old_style(args: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 pub(super) fn head(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(&old_style(args), "n:c:qvz", &[("lines=", b'n'), ("bytes=", b'c'), ("quiet", b'q'), ("silent", b'q'), ("verbose", b'v')]) else { return 1 };
+    let Ok((options, rest)) = cx.options(
+        &old_style(args),
+        "n:c:qvz",
+        &[("lines=", b'n'), ("bytes=", b'c'), ("quiet", b'q'), ("silent", b'q'), ("verbose", b'v')],
+    ) else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
@@ -123,7 +150,16 @@ pub(super) fn head(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn tail(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("lines=", b'n'), ("bytes=", b'c'), ("quiet", b'q'), ("silent", b'q'), ("verbose", b'v'), ("follow", b'f'), ("pid=", b'p'), ("retry", b'r')];
+    let longs = [
+        ("lines=", b'n'),
+        ("bytes=", b'c'),
+        ("quiet", b'q'),
+        ("silent", b'q'),
+        ("verbose", b'v'),
+        ("follow", b'f'),
+        ("pid=", b'p'),
+        ("retry", b'r'),
+    ];
     let Ok((options, rest)) = cx.options(&old_style(args), "n:c:qvzfF", &longs) else { return 1 };
     if has(&options, 0) {
         return 0;
@@ -189,7 +225,13 @@ fn head_tail(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], rest: Vec<Vec<u8>>,
                 (false, _) => data.get(data.len().saturating_sub(n)..),
             }
         } else {
-            let ends: Vec<usize> = data.split_inclusive(|b| *b == b'\n').scan(0, |at, l| { *at += l.len(); Some(*at) }).collect();
+            let ends: Vec<usize> = data
+                .split_inclusive(|b| *b == b'\n')
+                .scan(0, |at, l| {
+                    *at += l.len();
+                    Some(*at)
+                })
+                .collect();
             let cut = |k: usize| k.checked_sub(1).map_or(0, |k| ends.get(k).copied().unwrap_or(data.len()));
             match (head, sign) {
                 (true, b'-') => data.get(..cut(ends.len().saturating_sub(n))),
@@ -205,11 +247,16 @@ fn head_tail(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], rest: Vec<Vec<u8>>,
 }
 
 pub(super) fn wc(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "clmLw", &[("lines", b'l'), ("words", b'w'), ("bytes", b'c'), ("chars", b'm'), ("max-line-length", b'L')]) else { return 1 };
+    let Ok((options, rest)) =
+        cx.options(args, "clmLw", &[("lines", b'l'), ("words", b'w'), ("bytes", b'c'), ("chars", b'm'), ("max-line-length", b'L')])
+    else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
-    let wanted: Vec<u8> = if options.is_empty() { b"lwc".to_vec() } else { b"lwmcL".iter().copied().filter(|l| has(&options, *l)).collect() };
+    let wanted: Vec<u8> =
+        if options.is_empty() { b"lwc".to_vec() } else { b"lwmcL".iter().copied().filter(|l| has(&options, *l)).collect() };
     let unnamed = rest.is_empty();
     let mut rows: Vec<(Vec<usize>, Vec<u8>)> = Vec::new();
     let mut totals = [0usize; 5];
@@ -314,7 +361,11 @@ fn set(text: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn tr(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "+cCdst", &[("complement", b'c'), ("delete", b'd'), ("squeeze-repeats", b's'), ("truncate-set1", b't')]) else { return 1 };
+    let Ok((options, rest)) =
+        cx.options(args, "+cCdst", &[("complement", b'c'), ("delete", b'd'), ("squeeze-repeats", b's'), ("truncate-set1", b't')])
+    else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
@@ -324,7 +375,10 @@ pub(super) fn tr(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         return 1;
     };
     if rest.len() == 1 && !delete && !squeeze {
-        cx.err(&format!("tr: missing operand after ‘{}’\nTwo strings must be given when translating.\nTry 'tr --help' for more information.\n", show(one)));
+        cx.err(&format!(
+            "tr: missing operand after ‘{}’\nTwo strings must be given when translating.\nTry 'tr --help' for more information.\n",
+            show(one)
+        ));
         return 1;
     }
     let mut from = set(one);
@@ -339,7 +393,13 @@ pub(super) fn tr(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             *slot = if delete { None } else { to.get(at).copied().or(last).or(Some(*b)) };
         }
     }
-    let squeezed: Vec<u8> = if !squeeze { Vec::new() } else if rest.len() > 1 { to } else { from };
+    let squeezed: Vec<u8> = if !squeeze {
+        Vec::new()
+    } else if rest.len() > 1 {
+        to
+    } else {
+        from
+    };
     let data = cx.input();
     cx.x.spend(data.len() as u64 / 1_024);
     let mut out = Vec::with_capacity(data.len());
@@ -442,7 +502,11 @@ fn compare(a: &[u8], b: &[u8], flags: &[u8]) -> Ordering {
     } else if flags.contains(&b'V') {
         version(a, b)
     } else if flags.contains(&b'M') {
-        let month = |t: &[u8]| crate::system::time::MONTHS.iter().position(|m| t.trim_ascii().get(..3).is_some_and(|t| t.eq_ignore_ascii_case(m.get(..3).unwrap_or("").as_bytes())));
+        let month = |t: &[u8]| {
+            crate::system::time::MONTHS
+                .iter()
+                .position(|m| t.trim_ascii().get(..3).is_some_and(|t| t.eq_ignore_ascii_case(m.get(..3).unwrap_or("").as_bytes())))
+        };
         month(a).cmp(&month(b))
     } else if flags.contains(&b'f') || flags.contains(&b'd') {
         let keep = |b: &&u8| !flags.contains(&b'd') || b.is_ascii_alphanumeric() || **b == b' ';
@@ -477,7 +541,20 @@ fn version(a: &[u8], b: &[u8]) -> Ordering {
 }
 
 pub(super) fn sort(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let longs = [("reverse", b'r'), ("numeric-sort", b'n'), ("unique", b'u'), ("key=", b'k'), ("field-separator=", b't'), ("human-numeric-sort", b'h'), ("ignore-case", b'f'), ("version-sort", b'V'), ("output=", b'o'), ("random-sort", b'R'), ("stable", b's'), ("check", b'c')];
+    let longs = [
+        ("reverse", b'r'),
+        ("numeric-sort", b'n'),
+        ("unique", b'u'),
+        ("key=", b'k'),
+        ("field-separator=", b't'),
+        ("human-numeric-sort", b'h'),
+        ("ignore-case", b'f'),
+        ("version-sort", b'V'),
+        ("output=", b'o'),
+        ("random-sort", b'R'),
+        ("stable", b's'),
+        ("check", b'c'),
+    ];
     let Ok((options, rest)) = cx.options(args, "bcdfghik:Mmno:rRst:S:T:uVz", &longs) else { return 2 };
     if has(&options, 0) {
         return 0;
@@ -487,7 +564,12 @@ pub(super) fn sort(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         match cx.read(&path) {
             Ok(data) => all.extend(lines(&data).map(<[u8]>::to_vec)),
             Err(e) => {
-                cx.fail(&format!("{}: {}: {}", if e == crate::system::fs::Errno::IsDir { "read failed" } else { "cannot read" }, show(&path), e.text()));
+                cx.fail(&format!(
+                    "{}: {}: {}",
+                    if e == crate::system::fs::Errno::IsDir { "read failed" } else { "cannot read" },
+                    show(&path),
+                    e.text()
+                ));
                 return 2;
             }
         }
@@ -522,9 +604,20 @@ pub(super) fn sort(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             if keys.is_empty() {
                 return compare(a, b, &flags);
             }
-            keys.iter().map(|k| compare(extract(a, k, separator), extract(b, k, separator), &k.flags)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+            keys.iter()
+                .map(|k| compare(extract(a, k, separator), extract(b, k, separator), &k.flags))
+                .find(|o| o.is_ne())
+                .unwrap_or(Ordering::Equal)
         };
-        let last = |a: &Vec<u8>, b: &Vec<u8>| if has(&options, b's') || has(&options, b'u') { Ordering::Equal } else if flags.contains(&b'r') { b.cmp(a) } else { a.cmp(b) };
+        let last = |a: &Vec<u8>, b: &Vec<u8>| {
+            if has(&options, b's') || has(&options, b'u') {
+                Ordering::Equal
+            } else if flags.contains(&b'r') {
+                b.cmp(a)
+            } else {
+                a.cmp(b)
+            }
+        };
         if has(&options, b'c') {
             for pair in all.windows(2) {
                 if let [a, b] = pair
@@ -558,7 +651,13 @@ pub(super) fn sort(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn uniq(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "cdDuif:s:w:z", &[("count", b'c'), ("repeated", b'd'), ("unique", b'u'), ("ignore-case", b'i'), ("skip-fields=", b'f'), ("skip-chars=", b's')]) else { return 1 };
+    let Ok((options, rest)) = cx.options(
+        args,
+        "cdDuif:s:w:z",
+        &[("count", b'c'), ("repeated", b'd'), ("unique", b'u'), ("ignore-case", b'i'), ("skip-fields=", b'f'), ("skip-chars=", b's')],
+    ) else {
+        return 1;
+    };
     if has(&options, 0) {
         return 0;
     }
@@ -648,8 +747,20 @@ pub(super) fn rev(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn fold(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let width = args.iter().skip_while(|a| a.as_slice() != b"-w").nth(1).and_then(|a| number::<usize>(a)).or_else(|| args.iter().find_map(|a| number(a.strip_prefix(b"-w")?))).unwrap_or(80).max(1);
-    let names: Vec<Vec<u8>> = args.iter().enumerate().filter(|(at, a)| *at == 0 || (a.first() != Some(&b'-') && number::<usize>(a).is_none())).map(|(_, a)| a.clone()).collect();
+    let width = args
+        .iter()
+        .skip_while(|a| a.as_slice() != b"-w")
+        .nth(1)
+        .and_then(|a| number::<usize>(a))
+        .or_else(|| args.iter().find_map(|a| number(a.strip_prefix(b"-w")?)))
+        .unwrap_or(80)
+        .max(1);
+    let names: Vec<Vec<u8>> = args
+        .iter()
+        .enumerate()
+        .filter(|(at, a)| *at == 0 || (a.first() != Some(&b'-') && number::<usize>(a).is_none()))
+        .map(|(_, a)| a.clone())
+        .collect();
     each(cx, &names, move |data| {
         let mut out = Vec::new();
         for line in data.split_inclusive(|b| *b == b'\n') {
@@ -740,7 +851,8 @@ pub(super) fn seq(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     if step == 0.0 {
         return cx.fail("invalid Zero increment value: ‘0’");
     }
-    let decimals = values.iter().take(2).map(|v| v.iter().position(|b| *b == b'.').map_or(0, |p| v.len() - p - 1)).max().unwrap_or(0).min(20);
+    let decimals =
+        values.iter().take(2).map(|v| v.iter().position(|b| *b == b'.').map_or(0, |p| v.len() - p - 1)).max().unwrap_or(0).min(20);
     let width = if wide { [from, to].iter().map(|v| format!("{v:.decimals$}").len()).max().unwrap_or(0) } else { 0 };
     let mut out = Vec::new();
     let mut n = 0u64;
@@ -754,7 +866,10 @@ pub(super) fn seq(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         }
         match &format {
             Some(f) => {
-                let text = String::from_utf8_lossy(f).replace("%g", &format!("{v:.decimals$}")).replace("%02g", &format!("{v:02.0}")).replace("%03g", &format!("{v:03.0}"));
+                let text = String::from_utf8_lossy(f)
+                    .replace("%g", &format!("{v:.decimals$}"))
+                    .replace("%02g", &format!("{v:02.0}"))
+                    .replace("%03g", &format!("{v:03.0}"));
                 out.extend(text.into_bytes());
             }
             None => out.extend(format!("{v:0width$.decimals$}").into_bytes()),
@@ -783,7 +898,10 @@ pub(super) fn yes(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn od(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let Ok((options, rest)) = cx.options(args, "A:t:N:j:vcxbdow:", &[("address-radix=", b'A'), ("format=", b't'), ("read-bytes=", b'N')]) else { return 1 };
+    let Ok((options, rest)) = cx.options(args, "A:t:N:j:vcxbdow:", &[("address-radix=", b'A'), ("format=", b't'), ("read-bytes=", b'N')])
+    else {
+        return 1;
+    };
     let path = rest.first().cloned().unwrap_or_else(|| b"-".to_vec());
     let data = match cx.read(&path) {
         Ok(d) => d,
@@ -808,7 +926,13 @@ pub(super) fn od(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         _ => format!("{n:07o}"),
     };
     let kind = format.chars().next().unwrap_or('o');
-    let size: usize = format.trim_start_matches(|c: char| c.is_alphabetic()).chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(if matches!(kind, 'c' | 'a') { 1 } else { 4 });
+    let size: usize = format
+        .trim_start_matches(|c: char| c.is_alphabetic())
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap_or(if matches!(kind, 'c' | 'a') { 1 } else { 4 });
     let size = size.clamp(1, 8);
     let mut out = String::new();
     let mut at = 0;

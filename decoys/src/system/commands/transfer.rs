@@ -110,9 +110,29 @@ fn fate(cx: &Cx<'_, '_>, host: &str) -> Fate {
 
 pub(super) fn wget(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let longs = [
-        ("quiet", b'q'), ("output-document=", b'O'), ("no-check-certificate", b'1'), ("tries=", b't'), ("timeout=", b'T'), ("directory-prefix=", b'P'), ("user-agent=", b'U'),
-        ("continue", b'c'), ("header=", b'2'), ("post-data=", b'3'), ("no-verbose", b'n'), ("background", b'b'), ("recursive", b'r'), ("user=", b'4'), ("password=", b'5'),
-        ("version", b'V'), ("help", b'h'), ("input-file=", b'i'), ("spider", b'6'), ("no-proxy", b'7'), ("connect-timeout=", b'8'), ("limit-rate=", b'9'), ("no-cache", b'7'),
+        ("quiet", b'q'),
+        ("output-document=", b'O'),
+        ("no-check-certificate", b'1'),
+        ("tries=", b't'),
+        ("timeout=", b'T'),
+        ("directory-prefix=", b'P'),
+        ("user-agent=", b'U'),
+        ("continue", b'c'),
+        ("header=", b'2'),
+        ("post-data=", b'3'),
+        ("no-verbose", b'n'),
+        ("background", b'b'),
+        ("recursive", b'r'),
+        ("user=", b'4'),
+        ("password=", b'5'),
+        ("version", b'V'),
+        ("help", b'h'),
+        ("input-file=", b'i'),
+        ("spider", b'6'),
+        ("no-proxy", b'7'),
+        ("connect-timeout=", b'8'),
+        ("limit-rate=", b'9'),
+        ("no-cache", b'7'),
     ];
     let Ok((options, rest)) = cx.options(args, "qO:t:T:P:U:cbn:rl:A:e:i:o:a:dSNvVhY:w:Q:R:I:X:D:HLkpKmxE4B:", &longs) else { return 2 };
     if has(&options, b'V') {
@@ -152,7 +172,10 @@ pub(super) fn wget(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         match fate(cx, &url.host) {
             Fate::NoName => {
                 cx.x.pass(5_020_000_000);
-                text.push_str(&format!("Resolving {h} ({h})... failed: Temporary failure in name resolution.\nwget: unable to resolve host address ‘{h}’\n", h = url.host));
+                text.push_str(&format!(
+                    "Resolving {h} ({h})... failed: Temporary failure in name resolution.\nwget: unable to resolve host address ‘{h}’\n",
+                    h = url.host
+                ));
             }
             Fate::Refused => text.push_str(&format!("Connecting to {}:{}... failed: Connection refused.\n", url.host, url.port)),
             Fate::NoRoute => {
@@ -166,7 +189,12 @@ pub(super) fn wget(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                     cx.x.pass(seconds * 1_000_000_000);
                     text.push_str(&format!("Connecting to {}:{}... failed: Connection timed out.\n", url.host, url.port));
                     if n < shown {
-                        text.push_str(&format!("Retrying.\n\n--{}--  (try:{:>2})  {}\n", String::from_utf8_lossy(&time::format(b"%F %T", cx.now(), 0)), n + 1, url.full));
+                        text.push_str(&format!(
+                            "Retrying.\n\n--{}--  (try:{:>2})  {}\n",
+                            String::from_utf8_lossy(&time::format(b"%F %T", cx.now(), 0)),
+                            n + 1,
+                            url.full
+                        ));
                     } else {
                         text.push_str("Giving up.\n\n");
                     }
@@ -209,7 +237,8 @@ pub(super) fn curl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                     cx.say("Usage: curl [options...] <url>\n");
                     return 0;
                 }
-                "data" | "header" | "request" | "user" | "user-agent" | "referer" | "proxy" | "upload-file" | "form" | "cookie" | "data-binary" | "data-raw" | "retry" | "write-out" | "interface" | "resolve" | "cacert" => {
+                "data" | "header" | "request" | "user" | "user-agent" | "referer" | "proxy" | "upload-file" | "form" | "cookie"
+                | "data-binary" | "data-raw" | "retry" | "write-out" | "interface" | "resolve" | "cacert" => {
                     rest.next();
                 }
                 _ => {}
@@ -264,11 +293,31 @@ pub(super) fn curl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             Fate::Refused => (7, format!("Failed to connect to {} port {} after 0 ms: Couldn't connect to server", url.host, url.port)),
             Fate::NoRoute if limit > 3 => {
                 cx.x.pass(3_070_000_000);
-                (7, format!("Failed to connect to {} port {} after {} ms: Couldn't connect to server", url.host, url.port, 3_040 + cx.st.random.next() % 60))
+                (
+                    7,
+                    format!(
+                        "Failed to connect to {} port {} after {} ms: Couldn't connect to server",
+                        url.host,
+                        url.port,
+                        3_040 + cx.st.random.next() % 60
+                    ),
+                )
             }
             _ => {
                 cx.x.pass(limit.clamp(1, 131) * 1_000_000_000);
-                if limit < 131 { (28, format!("Connection timed out after {} milliseconds", limit * 1_000 + 1)) } else { (28, format!("Failed to connect to {} port {} after {} ms: Couldn't connect to server", url.host, url.port, 130_000 + cx.st.random.next() % 1_900)) }
+                if limit < 131 {
+                    (28, format!("Connection timed out after {} milliseconds", limit * 1_000 + 1))
+                } else {
+                    (
+                        28,
+                        format!(
+                            "Failed to connect to {} port {} after {} ms: Couldn't connect to server",
+                            url.host,
+                            url.port,
+                            130_000 + cx.st.random.next() % 1_900
+                        ),
+                    )
+                }
             }
         };
         if !silent {
@@ -297,7 +346,8 @@ pub(super) fn ssh(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         if text.starts_with('-') && text.len() > 1 {
             let letter = text.chars().nth(1).unwrap_or(' ');
             if "pPoiFlLRDcmbBeEIJOQSWwx".contains(letter) && !(cx.name == "scp" && letter == 'p') {
-                let value = if text.len() > 2 { text.get(2..).unwrap_or("").to_owned() } else { rest.next().map(|r| show(r)).unwrap_or_default() };
+                let value =
+                    if text.len() > 2 { text.get(2..).unwrap_or("").to_owned() } else { rest.next().map(|r| show(r)).unwrap_or_default() };
                 if letter == 'p' || letter == 'P' {
                     port = value.parse().unwrap_or(22);
                 }
@@ -368,7 +418,11 @@ pub(super) fn ssh_keygen(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let home = show(&cx.st.home);
     let path = path.unwrap_or_else(|| format!("{home}/.ssh/id_{kind}").into_bytes());
     let mut rng = cx.st.random.clone();
-    let mut letters = |n: usize| (0..n).filter_map(|_| rng.pick(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/").map(|b| char::from(*b))).collect::<String>();
+    let mut letters = |n: usize| {
+        (0..n)
+            .filter_map(|_| rng.pick(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/").map(|b| char::from(*b)))
+            .collect::<String>()
+    };
     let (size, lines, public) = match kind.as_str() {
         "ed25519" => (256, 5, format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{}", letters(43))),
         _ => (3_072, 37, format!("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ{}=", letters(508))),

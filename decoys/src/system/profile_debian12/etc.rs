@@ -36,12 +36,56 @@ const SYSTEM: [(&str, u32, u32, &str, &str, &str); 23] = [
 ];
 
 const GROUPS: [(&str, u32); 50] = [
-    ("root", 0), ("daemon", 1), ("bin", 2), ("sys", 3), ("adm", 4), ("tty", 5), ("disk", 6), ("lp", 7), ("mail", 8), ("news", 9), ("uucp", 10),
-    ("man", 12), ("proxy", 13), ("kmem", 15), ("dialout", 20), ("fax", 21), ("voice", 22), ("cdrom", 24), ("floppy", 25), ("tape", 26), ("sudo", 27),
-    ("audio", 29), ("dip", 30), ("www-data", 33), ("backup", 34), ("operator", 37), ("list", 38), ("irc", 39), ("src", 40), ("shadow", 42), ("utmp", 43),
-    ("video", 44), ("sasl", 45), ("plugdev", 46), ("staff", 50), ("games", 60), ("users", 100), ("nogroup", 65534), ("systemd-journal", 999),
-    ("systemd-network", 998), ("crontab", 101), ("systemd-timesync", 997), ("input", 104), ("sgx", 105), ("kvm", 106), ("render", 103), ("messagebus", 107),
-    ("netdev", 108), ("avahi-autoipd", 109), ("_ssh", 110),
+    ("root", 0),
+    ("daemon", 1),
+    ("bin", 2),
+    ("sys", 3),
+    ("adm", 4),
+    ("tty", 5),
+    ("disk", 6),
+    ("lp", 7),
+    ("mail", 8),
+    ("news", 9),
+    ("uucp", 10),
+    ("man", 12),
+    ("proxy", 13),
+    ("kmem", 15),
+    ("dialout", 20),
+    ("fax", 21),
+    ("voice", 22),
+    ("cdrom", 24),
+    ("floppy", 25),
+    ("tape", 26),
+    ("sudo", 27),
+    ("audio", 29),
+    ("dip", 30),
+    ("www-data", 33),
+    ("backup", 34),
+    ("operator", 37),
+    ("list", 38),
+    ("irc", 39),
+    ("src", 40),
+    ("shadow", 42),
+    ("utmp", 43),
+    ("video", 44),
+    ("sasl", 45),
+    ("plugdev", 46),
+    ("staff", 50),
+    ("games", 60),
+    ("users", 100),
+    ("nogroup", 65534),
+    ("systemd-journal", 999),
+    ("systemd-network", 998),
+    ("crontab", 101),
+    ("systemd-timesync", 997),
+    ("input", 104),
+    ("sgx", 105),
+    ("kvm", 106),
+    ("render", 103),
+    ("messagebus", 107),
+    ("netdev", 108),
+    ("avahi-autoipd", 109),
+    ("_ssh", 110),
 ];
 
 fn crypt_text(rng: &mut Rng, length: usize) -> String {
@@ -61,26 +105,39 @@ pub(super) fn files(base: &mut Base, spec: &MachineSpec, facts: &Facts, accounts
     for (name, uid, gid, gecos, home, shell) in SYSTEM {
         let (home, shell) = if let (0, Some(r)) = (uid, root) { (r.home.as_str(), r.shell.as_str()) } else { (home, shell) };
         passwd.push_str(&format!("{name}:x:{uid}:{gid}:{gecos}:{home}:{shell}\n"));
-        let mark = if uid == 0 { secret(&mut rng) } else if (100..1000).contains(&uid) { "!".to_owned() } else { "*".to_owned() };
+        let mark = if uid == 0 {
+            secret(&mut rng)
+        } else if (100..1000).contains(&uid) {
+            "!".to_owned()
+        } else {
+            "*".to_owned()
+        };
         let ages = if mark == "!" { ":::::" } else { "0:99999:7:::" };
         shadow.push_str(&format!("{name}:{mark}:{day}:{ages}\n"));
     }
     let mut groups: Vec<(String, u32, Vec<String>)> = GROUPS.iter().map(|(n, g)| ((*n).to_owned(), *g, Vec::new())).collect();
     for (n, account) in accounts.iter().filter(|a| a.uid != 0).enumerate() {
-        passwd.push_str(&format!("{}:x:{}:{}:{}:{}:{}\n", account.name, account.uid, account.gid, account.gecos, account.home, account.shell));
+        passwd.push_str(&format!(
+            "{}:x:{}:{}:{}:{}:{}\n",
+            account.name, account.uid, account.gid, account.gecos, account.home, account.shell
+        ));
         shadow.push_str(&format!("{}:{}:{day}:0:99999:7:::\n", account.name, secret(&mut rng)));
         if !groups.iter().any(|g| g.1 == account.gid) {
             groups.push((account.name.clone(), account.gid, Vec::new()));
         }
         if n == 0 && account.uid >= 1000 {
             // What the installer gives to the first user.
-            for group in groups.iter_mut().filter(|g| matches!(g.0.as_str(), "cdrom" | "floppy" | "audio" | "dip" | "video" | "plugdev" | "users" | "netdev")) {
+            for group in groups
+                .iter_mut()
+                .filter(|g| matches!(g.0.as_str(), "cdrom" | "floppy" | "audio" | "dip" | "video" | "plugdev" | "users" | "netdev"))
+            {
                 group.2.push(account.name.clone());
             }
         }
     }
     let group: String = groups.iter().map(|(n, g, m)| format!("{n}:x:{g}:{}\n", m.join(","))).collect();
-    let gshadow: String = groups.iter().map(|(n, _, m)| format!("{n}:{}::{}\n", if groups.is_empty() { "!" } else { "*" }, m.join(","))).collect();
+    let gshadow: String =
+        groups.iter().map(|(n, _, m)| format!("{n}:{}::{}\n", if groups.is_empty() { "!" } else { "*" }, m.join(","))).collect();
     let host = &spec.hostname;
     let full = if spec.domain.is_empty() { host.clone() } else { format!("{host}.{}\t{host}", spec.domain) };
     let release = &facts.release;
@@ -132,11 +189,46 @@ pub(super) fn files(base: &mut Base, spec: &MachineSpec, facts: &Facts, accounts
         base.put(&format!("/etc/{name}"), Node::new(Kind::File(Content::new(text.clone())), 0o640, 0, 42, at));
     }
     for kind in ["rsa", "ecdsa", "ed25519"] {
-        let size = match kind { "rsa" => 36, "ecdsa" => 7, _ => 5 };
+        let size = match kind {
+            "rsa" => 36,
+            "ecdsa" => 7,
+            _ => 5,
+        };
         let body: String = (0..size).map(|_| crypt_text(&mut rng, 70).replace('.', "+") + "\n").collect();
-        base.file(&format!("/etc/ssh/ssh_host_{kind}_key"), format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}-----END OPENSSH PRIVATE KEY-----\n"), 0o600, at);
+        base.file(
+            &format!("/etc/ssh/ssh_host_{kind}_key"),
+            format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}-----END OPENSSH PRIVATE KEY-----\n"),
+            0o600,
+            at,
+        );
     }
-    for dir in ["/etc/ssh/sshd_config.d", "/etc/ssh/ssh_config.d", "/etc/apt/sources.list.d", "/etc/apt/apt.conf.d", "/etc/network/interfaces.d", "/etc/profile.d", "/etc/skel", "/etc/default", "/etc/pam.d", "/etc/security", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/rc0.d", "/etc/rc1.d", "/etc/rc2.d", "/etc/rc3.d", "/etc/rc4.d", "/etc/rc5.d", "/etc/rc6.d", "/etc/rcS.d", "/etc/sysctl.d", "/etc/udev", "/etc/kernel", "/etc/logrotate.d", "/etc/opt"] {
+    for dir in [
+        "/etc/ssh/sshd_config.d",
+        "/etc/ssh/ssh_config.d",
+        "/etc/apt/sources.list.d",
+        "/etc/apt/apt.conf.d",
+        "/etc/network/interfaces.d",
+        "/etc/profile.d",
+        "/etc/skel",
+        "/etc/default",
+        "/etc/pam.d",
+        "/etc/security",
+        "/etc/ld.so.conf.d",
+        "/etc/alternatives",
+        "/etc/rc0.d",
+        "/etc/rc1.d",
+        "/etc/rc2.d",
+        "/etc/rc3.d",
+        "/etc/rc4.d",
+        "/etc/rc5.d",
+        "/etc/rc6.d",
+        "/etc/rcS.d",
+        "/etc/sysctl.d",
+        "/etc/udev",
+        "/etc/kernel",
+        "/etc/logrotate.d",
+        "/etc/opt",
+    ] {
         base.dir(dir, 0o755, at);
     }
     for name in ["cron", "networking", "ssh", "dbus", "udev", "procps", "kmod", "hwclock.sh"] {
@@ -157,7 +249,10 @@ fn status(facts: &Facts, ssh: &str) -> String {
     PACKAGES
         .iter()
         .map(|(name, version, arch, text)| {
-            format!("Package: {name}\nStatus: install ok installed\nArchitecture: {arch}\nVersion: {}\nDescription: {text}\n\n", package_version(version, facts, ssh))
+            format!(
+                "Package: {name}\nStatus: install ok installed\nArchitecture: {arch}\nVersion: {}\nDescription: {text}\n\n",
+                package_version(version, facts, ssh)
+            )
         })
         .collect()
 }
@@ -188,13 +283,36 @@ fn logs(base: &mut Base, facts: &Facts, host: &str) {
     let mut dpkg = String::new();
     for (name, version, arch, _) in PACKAGES.iter().take(40) {
         let when = at + rng.range(0, 900) as i64;
-        dpkg.push_str(&format!("{} status installed {name}:{arch} {}\n", String::from_utf8_lossy(&time::format(b"%F %T", when, 0)), version.trim_start_matches('@')));
+        dpkg.push_str(&format!(
+            "{} status installed {name}:{arch} {}\n",
+            String::from_utf8_lossy(&time::format(b"%F %T", when, 0)),
+            version.trim_start_matches('@')
+        ));
     }
     base.file("/var/log/dpkg.log", dpkg, 0o644, at + 900);
-    base.file("/var/log/apt/history.log", format!("\nStart-Date: {}\nCommandline: apt-get install -y openssh-server\n", String::from_utf8_lossy(&time::format(b"%F  %T", at + 700, 0))), 0o644, at + 900);
-    base.file("/var/log/alternatives.log", format!("update-alternatives {}: run with --install /usr/bin/awk awk /usr/bin/mawk 5\n", String::from_utf8_lossy(&time::format(b"%F %T", at, 0))), 0o644, at);
+    base.file(
+        "/var/log/apt/history.log",
+        format!(
+            "\nStart-Date: {}\nCommandline: apt-get install -y openssh-server\n",
+            String::from_utf8_lossy(&time::format(b"%F  %T", at + 700, 0))
+        ),
+        0o644,
+        at + 900,
+    );
+    base.file(
+        "/var/log/alternatives.log",
+        format!(
+            "update-alternatives {}: run with --install /usr/bin/awk awk /usr/bin/mawk 5\n",
+            String::from_utf8_lossy(&time::format(b"%F %T", at, 0))
+        ),
+        0o644,
+        at,
+    );
     base.file("/var/log/faillog", Vec::new(), 0o644, at);
-    base.put("/var/log/btmp", Node::new(Kind::File(Content::new(vec![0u8; 384 * rng.range(3, 40) as usize])), 0o660, 0, 43, at + 4_000_000));
+    base.put(
+        "/var/log/btmp",
+        Node::new(Kind::File(Content::new(vec![0u8; 384 * rng.range(3, 40) as usize])), 0o660, 0, 43, at + 4_000_000),
+    );
     base.put("/var/log/wtmp", Node::new(Kind::File(Content::new(rng.bytes(384 * 30))), 0o664, 0, 43, at + 4_000_000));
     base.put("/var/log/lastlog", Node::new(Kind::File(Content::new(vec![0u8; 292_292])), 0o664, 0, 43, at + 4_000_000));
     base.dir(&format!("/var/log/journal/{}", facts.machine_id), 0o755, at);

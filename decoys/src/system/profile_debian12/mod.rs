@@ -16,9 +16,36 @@ const PROGRAMS: &str = include_str!("programs.txt");
 
 /// Point releases, oldest first.
 pub(super) const RELEASES: [Release; 3] = [
-    Release { version: "12.10", abi: "6.1.0-32-amd64", kernel: "6.1.129-1", built: "2025-03-06", from_day: 20_162, openssl: "OpenSSL 3.0.15 3 Sep 2024", openssl_package: "3.0.15-1~deb12u1", base_files: "12.4+deb12u10" },
-    Release { version: "12.11", abi: "6.1.0-37-amd64", kernel: "6.1.140-1", built: "2025-05-22", from_day: 20_232, openssl: "OpenSSL 3.0.16 11 Feb 2025", openssl_package: "3.0.16-1~deb12u1", base_files: "12.4+deb12u11" },
-    Release { version: "12.12", abi: "6.1.0-39-amd64", kernel: "6.1.148-1", built: "2025-08-26", from_day: 20_337, openssl: "OpenSSL 3.0.17 1 Jul 2025", openssl_package: "3.0.17-1~deb12u2", base_files: "12.4+deb12u12" },
+    Release {
+        version: "12.10",
+        abi: "6.1.0-32-amd64",
+        kernel: "6.1.129-1",
+        built: "2025-03-06",
+        from_day: 20_162,
+        openssl: "OpenSSL 3.0.15 3 Sep 2024",
+        openssl_package: "3.0.15-1~deb12u1",
+        base_files: "12.4+deb12u10",
+    },
+    Release {
+        version: "12.11",
+        abi: "6.1.0-37-amd64",
+        kernel: "6.1.140-1",
+        built: "2025-05-22",
+        from_day: 20_232,
+        openssl: "OpenSSL 3.0.16 11 Feb 2025",
+        openssl_package: "3.0.16-1~deb12u1",
+        base_files: "12.4+deb12u11",
+    },
+    Release {
+        version: "12.12",
+        abi: "6.1.0-39-amd64",
+        kernel: "6.1.148-1",
+        built: "2025-08-26",
+        from_day: 20_337,
+        openssl: "OpenSSL 3.0.17 1 Jul 2025",
+        openssl_package: "3.0.17-1~deb12u2",
+        base_files: "12.4+deb12u12",
+    },
 ];
 
 /// The `deb12uN` of a banner.
@@ -123,31 +150,125 @@ pub(super) fn files(spec: &MachineSpec, facts: &Facts, accounts: &[Account]) -> 
     let mut base = Base::default();
     let at = facts.installed;
     for dir in [
-        "/boot", "/dev", "/etc", "/home", "/media", "/mnt", "/opt", "/proc", "/run", "/srv", "/sys", "/usr", "/var", "/usr/games", "/usr/include",
-        "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local", "/usr/share", "/usr/src", "/usr/local/bin", "/usr/local/etc", "/usr/local/games",
-        "/usr/local/include", "/usr/local/lib", "/usr/local/sbin", "/usr/local/share", "/usr/local/src", "/var/backups", "/var/cache", "/var/cache/apt",
-        "/var/lib", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/dpkg/info", "/var/lib/systemd", "/var/log", "/var/log/apt", "/var/log/private", "/var/opt",
-        "/var/spool", "/var/spool/cron", "/var/www", "/run/sshd", "/run/systemd", "/run/user", "/run/udev", "/usr/share/doc", "/usr/share/man",
-        "/usr/share/perl5", "/usr/share/zoneinfo", "/usr/share/zoneinfo/Etc", "/usr/lib/x86_64-linux-gnu", "/usr/lib/systemd", "/usr/lib/systemd/system",
-        "/usr/lib/modules", "/etc/systemd/system", "/etc/init.d", "/etc/cron.d", "/etc/cron.daily", "/etc/cron.hourly", "/etc/cron.weekly",
-        "/etc/cron.monthly", "/sys/class/net", "/sys/kernel", "/sys/fs/cgroup", "/sys/devices/system/cpu", "/proc/net", "/proc/sys/kernel/random",
-        "/proc/sys/net/ipv4", "/proc/sys/vm", "/proc/sys/fs", "/dev/pts", "/dev/mapper", "/lost+found",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/media",
+        "/mnt",
+        "/opt",
+        "/proc",
+        "/run",
+        "/srv",
+        "/sys",
+        "/usr",
+        "/var",
+        "/usr/games",
+        "/usr/include",
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/libexec",
+        "/usr/local",
+        "/usr/share",
+        "/usr/src",
+        "/usr/local/bin",
+        "/usr/local/etc",
+        "/usr/local/games",
+        "/usr/local/include",
+        "/usr/local/lib",
+        "/usr/local/sbin",
+        "/usr/local/share",
+        "/usr/local/src",
+        "/var/backups",
+        "/var/cache",
+        "/var/cache/apt",
+        "/var/lib",
+        "/var/lib/apt",
+        "/var/lib/dpkg",
+        "/var/lib/dpkg/info",
+        "/var/lib/systemd",
+        "/var/log",
+        "/var/log/apt",
+        "/var/log/private",
+        "/var/opt",
+        "/var/spool",
+        "/var/spool/cron",
+        "/var/www",
+        "/run/sshd",
+        "/run/systemd",
+        "/run/user",
+        "/run/udev",
+        "/usr/share/doc",
+        "/usr/share/man",
+        "/usr/share/perl5",
+        "/usr/share/zoneinfo",
+        "/usr/share/zoneinfo/Etc",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/systemd",
+        "/usr/lib/systemd/system",
+        "/usr/lib/modules",
+        "/etc/systemd/system",
+        "/etc/init.d",
+        "/etc/cron.d",
+        "/etc/cron.daily",
+        "/etc/cron.hourly",
+        "/etc/cron.weekly",
+        "/etc/cron.monthly",
+        "/sys/class/net",
+        "/sys/kernel",
+        "/sys/fs/cgroup",
+        "/sys/devices/system/cpu",
+        "/proc/net",
+        "/proc/sys/kernel/random",
+        "/proc/sys/net/ipv4",
+        "/proc/sys/vm",
+        "/proc/sys/fs",
+        "/dev/pts",
+        "/dev/mapper",
+        "/lost+found",
     ] {
         base.dir(dir, 0o755, at);
     }
-    for (dir, mode) in [("/root", 0o700), ("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/lost+found", 0o700), ("/dev/shm", 0o1777), ("/run/lock", 0o1777), ("/var/log/private", 0o700)] {
+    for (dir, mode) in [
+        ("/root", 0o700),
+        ("/tmp", 0o1777),
+        ("/var/tmp", 0o1777),
+        ("/lost+found", 0o700),
+        ("/dev/shm", 0o1777),
+        ("/run/lock", 0o1777),
+        ("/var/log/private", 0o700),
+    ] {
         base.dir(dir, mode, at);
     }
     base.put("/var/mail", Node::new(Kind::Dir, 0o2775, 0, 8, at));
     base.put("/var/local", Node::new(Kind::Dir, 0o2775, 0, 50, at));
     base.put("/var/spool/cron/crontabs", Node::new(Kind::Dir, 0o1730, 0, 101, at));
     for (link, target) in [
-        ("/bin", "usr/bin"), ("/sbin", "usr/sbin"), ("/lib", "usr/lib"), ("/lib64", "usr/lib64"), ("/lib32", "usr/lib32"), ("/libx32", "usr/libx32"),
-        ("/var/run", "/run"), ("/var/lock", "/run/lock"), ("/usr/bin/sh", "dash"), ("/usr/bin/awk", "/etc/alternatives/awk"),
-        ("/etc/alternatives/awk", "/usr/bin/mawk"), ("/usr/bin/which", "/etc/alternatives/which"), ("/etc/alternatives/which", "/usr/bin/which.debianutils"), ("/usr/bin/pager", "/etc/alternatives/pager"), ("/etc/alternatives/pager", "/usr/bin/less"),
-        ("/dev/fd", "/proc/self/fd"), ("/dev/stdin", "/proc/self/fd/0"), ("/dev/stdout", "/proc/self/fd/1"), ("/dev/stderr", "/proc/self/fd/2"),
-        ("/etc/mtab", "../proc/self/mounts"), ("/etc/localtime", "/usr/share/zoneinfo/Etc/UTC"), ("/etc/os-release", "../usr/lib/os-release"),
-        ("/usr/sbin/init", "/lib/systemd/systemd"), ("/proc/mounts", "self/mounts"), ("/usr/bin/nc", "/etc/alternatives/nc"),
+        ("/bin", "usr/bin"),
+        ("/sbin", "usr/sbin"),
+        ("/lib", "usr/lib"),
+        ("/lib64", "usr/lib64"),
+        ("/lib32", "usr/lib32"),
+        ("/libx32", "usr/libx32"),
+        ("/var/run", "/run"),
+        ("/var/lock", "/run/lock"),
+        ("/usr/bin/sh", "dash"),
+        ("/usr/bin/awk", "/etc/alternatives/awk"),
+        ("/etc/alternatives/awk", "/usr/bin/mawk"),
+        ("/usr/bin/which", "/etc/alternatives/which"),
+        ("/etc/alternatives/which", "/usr/bin/which.debianutils"),
+        ("/usr/bin/pager", "/etc/alternatives/pager"),
+        ("/etc/alternatives/pager", "/usr/bin/less"),
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/etc/mtab", "../proc/self/mounts"),
+        ("/etc/localtime", "/usr/share/zoneinfo/Etc/UTC"),
+        ("/etc/os-release", "../usr/lib/os-release"),
+        ("/usr/sbin/init", "/lib/systemd/systemd"),
+        ("/proc/mounts", "self/mounts"),
+        ("/usr/bin/nc", "/etc/alternatives/nc"),
     ] {
         if target != "/etc/alternatives/nc" {
             base.link(link, target, at);
@@ -163,13 +284,27 @@ pub(super) fn files(spec: &MachineSpec, facts: &Facts, accounts: &[Account]) -> 
     let mut rng = Rng::new(&facts.seed, b"boot");
     for (name, size) in [("vmlinuz", 8_200_000), ("System.map", 83), ("config", 259_000), ("initrd.img", 38_000_000)] {
         let size = if name == "System.map" { 83 } else { size + rng.range(0, 90_000) };
-        base.put(&format!("/boot/{name}-{}", facts.release.abi), Node::new(Kind::File(Content::Made(Made::Program(size, name))), 0o644, 0, 0, at));
+        base.put(
+            &format!("/boot/{name}-{}", facts.release.abi),
+            Node::new(Kind::File(Content::Made(Made::Program(size, name))), 0o644, 0, 0, at),
+        );
     }
     base.dir("/boot/grub", 0o755, at);
     base.dir(&format!("/usr/lib/modules/{}", facts.release.abi), 0o755, at);
-    for (path, major, minor, mode) in
-        [("null", 1, 3, 0o666), ("zero", 1, 5, 0o666), ("full", 1, 7, 0o666), ("random", 1, 8, 0o666), ("urandom", 1, 9, 0o666), ("tty", 5, 0, 0o666), ("console", 5, 1, 0o600), ("ptmx", 5, 2, 0o666), ("kmsg", 1, 11, 0o644), ("tty1", 4, 1, 0o620), ("mem", 1, 1, 0o640), ("pts/ptmx", 5, 2, 0o000)]
-    {
+    for (path, major, minor, mode) in [
+        ("null", 1, 3, 0o666),
+        ("zero", 1, 5, 0o666),
+        ("full", 1, 7, 0o666),
+        ("random", 1, 8, 0o666),
+        ("urandom", 1, 9, 0o666),
+        ("tty", 5, 0, 0o666),
+        ("console", 5, 1, 0o600),
+        ("ptmx", 5, 2, 0o666),
+        ("kmsg", 1, 11, 0o644),
+        ("tty1", 4, 1, 0o620),
+        ("mem", 1, 1, 0o640),
+        ("pts/ptmx", 5, 2, 0o000),
+    ] {
         base.put(&format!("/dev/{path}"), Node::new(Kind::Char(major, minor), mode, 0, if mode == 0o620 { 5 } else { 0 }, at));
     }
     for n in 0..4u32 {
@@ -183,26 +318,73 @@ pub(super) fn files(spec: &MachineSpec, facts: &Facts, accounts: &[Account]) -> 
         program_line(&mut base, line);
     }
     for (path, size) in [
-        ("/usr/sbin/cron", 55_752u64), ("/usr/bin/crontab", 43_568), ("/usr/bin/ping", 90_568), ("/usr/bin/openssl", 991_640), ("/usr/sbin/ifup", 91_848),
-        ("/usr/bin/kmod", 174_424), ("/usr/sbin/dhclient", 545_800), ("/usr/bin/udevadm", 1_242_496), ("/usr/lib/systemd/systemd", 100_688),
-        ("/usr/lib/systemd/systemd-journald", 190_184), ("/usr/lib/systemd/systemd-logind", 263_408), ("/usr/lib/systemd/systemd-timesyncd", 55_160),
-        ("/usr/lib/openssh/sftp-server", 191_264), ("/usr/sbin/agetty", 64_328), ("/usr/bin/dbus-daemon", 244_096),
-        ("/usr/lib/x86_64-linux-gnu/libc.so.6", 1_922_136), ("/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", 210_968), ("/usr/lib/x86_64-linux-gnu/libssl.so.3", 692_256),
+        ("/usr/sbin/cron", 55_752u64),
+        ("/usr/bin/crontab", 43_568),
+        ("/usr/bin/ping", 90_568),
+        ("/usr/bin/openssl", 991_640),
+        ("/usr/sbin/ifup", 91_848),
+        ("/usr/bin/kmod", 174_424),
+        ("/usr/sbin/dhclient", 545_800),
+        ("/usr/bin/udevadm", 1_242_496),
+        ("/usr/lib/systemd/systemd", 100_688),
+        ("/usr/lib/systemd/systemd-journald", 190_184),
+        ("/usr/lib/systemd/systemd-logind", 263_408),
+        ("/usr/lib/systemd/systemd-timesyncd", 55_160),
+        ("/usr/lib/openssh/sftp-server", 191_264),
+        ("/usr/sbin/agetty", 64_328),
+        ("/usr/bin/dbus-daemon", 244_096),
+        ("/usr/lib/x86_64-linux-gnu/libc.so.6", 1_922_136),
+        ("/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", 210_968),
+        ("/usr/lib/x86_64-linux-gnu/libssl.so.3", 692_256),
     ] {
         let mode = if path.contains("/lib/x86") { 0o644 } else { 0o755 };
-        base.put(path, Node::new(Kind::File(Content::Made(Made::Program(size, path.rsplit('/').next().unwrap_or(path)))), mode, 0, 0, 1_741_500_000));
+        base.put(
+            path,
+            Node::new(Kind::File(Content::Made(Made::Program(size, path.rsplit('/').next().unwrap_or(path)))), mode, 0, 0, 1_741_500_000),
+        );
     }
     base.link("/usr/lib64/ld-linux-x86-64.so.2", "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", at);
     for (path, mode) in [
-        ("cpuinfo", 0o444), ("meminfo", 0o444), ("version", 0o444), ("uptime", 0o444), ("loadavg", 0o444), ("cmdline", 0o444), ("stat", 0o444),
-        ("filesystems", 0o444), ("swaps", 0o444), ("partitions", 0o444), ("modules", 0o444), ("net/dev", 0o444), ("net/route", 0o444), ("net/arp", 0o444),
-        ("net/tcp", 0o444), ("net/tcp6", 0o444), ("net/udp", 0o444), ("net/udp6", 0o444), ("sys/kernel/hostname", 0o644), ("sys/kernel/osrelease", 0o444),
-        ("sys/kernel/version", 0o444), ("sys/kernel/ostype", 0o444), ("sys/kernel/random/boot_id", 0o444), ("sys/kernel/random/uuid", 0o444),
-        ("sys/kernel/random/entropy_avail", 0o444), ("sys/kernel/random/poolsize", 0o444), ("sys/kernel/pid_max", 0o644), ("sys/fs/file-nr", 0o444),
+        ("cpuinfo", 0o444),
+        ("meminfo", 0o444),
+        ("version", 0o444),
+        ("uptime", 0o444),
+        ("loadavg", 0o444),
+        ("cmdline", 0o444),
+        ("stat", 0o444),
+        ("filesystems", 0o444),
+        ("swaps", 0o444),
+        ("partitions", 0o444),
+        ("modules", 0o444),
+        ("net/dev", 0o444),
+        ("net/route", 0o444),
+        ("net/arp", 0o444),
+        ("net/tcp", 0o444),
+        ("net/tcp6", 0o444),
+        ("net/udp", 0o444),
+        ("net/udp6", 0o444),
+        ("sys/kernel/hostname", 0o644),
+        ("sys/kernel/osrelease", 0o444),
+        ("sys/kernel/version", 0o444),
+        ("sys/kernel/ostype", 0o444),
+        ("sys/kernel/random/boot_id", 0o444),
+        ("sys/kernel/random/uuid", 0o444),
+        ("sys/kernel/random/entropy_avail", 0o444),
+        ("sys/kernel/random/poolsize", 0o444),
+        ("sys/kernel/pid_max", 0o644),
+        ("sys/fs/file-nr", 0o444),
     ] {
         base.made(&format!("/proc/{path}"), mode, at);
     }
-    for (path, value) in [("sys/vm/swappiness", "60"), ("sys/vm/overcommit_memory", "0"), ("sys/net/ipv4/ip_forward", "0"), ("sys/vm/nr_hugepages", "0"), ("sys/vm/drop_caches", "0"), ("sys/kernel/randomize_va_space", "2"), ("sys/kernel/dmesg_restrict", "1")] {
+    for (path, value) in [
+        ("sys/vm/swappiness", "60"),
+        ("sys/vm/overcommit_memory", "0"),
+        ("sys/net/ipv4/ip_forward", "0"),
+        ("sys/vm/nr_hugepages", "0"),
+        ("sys/vm/drop_caches", "0"),
+        ("sys/kernel/randomize_va_space", "2"),
+        ("sys/kernel/dmesg_restrict", "1"),
+    ] {
         base.file(&format!("/proc/{path}"), format!("{value}\n"), 0o644, at);
     }
     for iface in ["lo", facts.iface] {
@@ -229,7 +411,11 @@ fn program_line(base: &mut Base, line: &'static str) {
         let script = size.ends_with('!');
         let size: u64 = size.trim_end_matches('!').parse().unwrap_or(0);
         let mode = u32::from_str_radix(mode, 8).unwrap_or(0o755);
-        let content = if script { Content::new(format!("{:width$}\n", "#!/bin/sh", width = size.saturating_sub(1) as usize)) } else { Content::Made(Made::Program(size, name)) };
+        let content = if script {
+            Content::new(format!("{:width$}\n", "#!/bin/sh", width = size.saturating_sub(1) as usize))
+        } else {
+            Content::Made(Made::Program(size, name))
+        };
         base.put(&format!("{dir}/{name}"), Node::new(Kind::File(content), mode, 0, 0, time));
     }
 }
@@ -240,7 +426,13 @@ const DAEMONS: [(&str, &str, &str, u64, u64); 14] = [
     ("apache2", "/usr/sbin/apache2 -k start", "root", 6_784, 4_788),
     ("mysqld", "/usr/sbin/mysqld", "mysql", 1_782_552, 391_204),
     ("mariadbd", "/usr/sbin/mariadbd", "mysql", 1_341_884, 118_640),
-    ("postgres", "/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main -c config_file=/etc/postgresql/15/main/postgresql.conf", "postgres", 216_540, 29_312),
+    (
+        "postgres",
+        "/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main -c config_file=/etc/postgresql/15/main/postgresql.conf",
+        "postgres",
+        216_540,
+        29_312,
+    ),
     ("redis-server", "/usr/bin/redis-server 127.0.0.1:6379", "redis", 66_204, 9_892),
     ("vsftpd", "/usr/sbin/vsftpd /etc/vsftpd.conf", "root", 10_144, 3_512),
     ("proftpd", "proftpd: (accepting connections)", "proftpd", 20_132, 4_940),
@@ -259,12 +451,38 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
     let mut pid = 0u32;
     let mut kernel = |name: &str, all: &mut Vec<Process>, skip: u32| {
         pid += 1 + skip;
-        all.push(Process { pid, ppid: 2, user: "root".into(), tty: "?".into(), comm: name.into(), args: format!("[{name}]").into_bytes(), start: boot, state: if name.starts_with("kworker") || name.ends_with("_wq") || name.starts_with("rcu_") && name.ends_with("gp") { "I<".into() } else { "S".into() }, ..Process::default() });
+        all.push(Process {
+            pid,
+            ppid: 2,
+            user: "root".into(),
+            tty: "?".into(),
+            comm: name.into(),
+            args: format!("[{name}]").into_bytes(),
+            start: boot,
+            state: if name.starts_with("kworker") || name.ends_with("_wq") || name.starts_with("rcu_") && name.ends_with("gp") {
+                "I<".into()
+            } else {
+                "S".into()
+            },
+            ..Process::default()
+        });
     };
     kernel("init", &mut all, 0);
     for name in [
-        "kthreadd", "rcu_gp", "rcu_par_gp", "slub_flushwq", "netns", "kworker/0:0H-events_highpri", "mm_percpu_wq", "rcu_tasks_kthread",
-        "rcu_tasks_rude_kthread", "rcu_tasks_trace_kthread", "ksoftirqd/0", "rcu_preempt", "migration/0", "cpuhp/0",
+        "kthreadd",
+        "rcu_gp",
+        "rcu_par_gp",
+        "slub_flushwq",
+        "netns",
+        "kworker/0:0H-events_highpri",
+        "mm_percpu_wq",
+        "rcu_tasks_kthread",
+        "rcu_tasks_rude_kthread",
+        "rcu_tasks_trace_kthread",
+        "ksoftirqd/0",
+        "rcu_preempt",
+        "migration/0",
+        "cpuhp/0",
     ] {
         kernel(name, &mut all, 0);
     }
@@ -275,9 +493,35 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
         kernel(&format!("kworker/{core}:0H-events_highpri"), &mut all, 1);
     }
     for name in [
-        "kdevtmpfs", "inet_frag_wq", "kauditd", "khungtaskd", "oom_reaper", "writeback", "kcompactd0", "ksmd", "khugepaged", "kintegrityd", "kblockd",
-        "blkcg_punt_bio", "tpm_dev_wq", "edac-poller", "devfreq_wq", "kworker/0:1H-kblockd", "kswapd0", "kthrotld", "acpi_thermal_pm", "mld", "ipv6_addrconf",
-        "kstrp", "zswap-shrink", "kworker/u9:0", "ata_sff", "scsi_eh_0", "scsi_tmf_0", "scsi_eh_1", "scsi_tmf_1",
+        "kdevtmpfs",
+        "inet_frag_wq",
+        "kauditd",
+        "khungtaskd",
+        "oom_reaper",
+        "writeback",
+        "kcompactd0",
+        "ksmd",
+        "khugepaged",
+        "kintegrityd",
+        "kblockd",
+        "blkcg_punt_bio",
+        "tpm_dev_wq",
+        "edac-poller",
+        "devfreq_wq",
+        "kworker/0:1H-kblockd",
+        "kswapd0",
+        "kthrotld",
+        "acpi_thermal_pm",
+        "mld",
+        "ipv6_addrconf",
+        "kstrp",
+        "zswap-shrink",
+        "kworker/u9:0",
+        "ata_sff",
+        "scsi_eh_0",
+        "scsi_tmf_0",
+        "scsi_eh_1",
+        "scsi_tmf_1",
     ] {
         kernel(name, &mut all, u32::from(name == "kthrotld"));
     }
@@ -285,26 +529,70 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
     kernel(&format!("jbd2/{}1-8", facts.disk), &mut all, skip);
     kernel("ext4-rsv-conver", &mut all, 0);
     if let Some(init) = all.first_mut() {
-        *init = Process { pid: 1, ppid: 0, user: "root".into(), tty: "?".into(), comm: "systemd".into(), args: b"/sbin/init".to_vec(), start: boot, vsz: 167_400 + rng.range(0, 900), rss: 12_060 + rng.range(0, 400), state: "Ss".into(), cpu: ((now - boot) / 40_000 + 3) as u64, exe: b"/usr/lib/systemd/systemd".to_vec(), ..Process::default() };
+        *init = Process {
+            pid: 1,
+            ppid: 0,
+            user: "root".into(),
+            tty: "?".into(),
+            comm: "systemd".into(),
+            args: b"/sbin/init".to_vec(),
+            start: boot,
+            vsz: 167_400 + rng.range(0, 900),
+            rss: 12_060 + rng.range(0, 400),
+            state: "Ss".into(),
+            cpu: ((now - boot) / 40_000 + 3) as u64,
+            exe: b"/usr/lib/systemd/systemd".to_vec(),
+            ..Process::default()
+        };
     }
     if let Some(second) = all.get_mut(1) {
         second.ppid = 0;
     }
     let mut user_pid = pid + rng.range(25, 50) as u32;
-    let mut daemon = |all: &mut Vec<Process>, comm: &str, args: &str, user: &str, uid: u32, vsz: u64, rss: u64, state: &str, tty: &str, delay: i64| {
-        let wobble = rng.range(0, 60) * 4;
-        let comm: String = comm.chars().take(15).collect();
-        let exe = args.trim_start_matches('@').split([' ', ':']).next().unwrap_or("");
-        let exe = if exe.starts_with('/') { exe.replace("/lib/systemd", "/usr/lib/systemd").replace("/usr/usr", "/usr") } else { format!("/usr/sbin/{exe}") };
-        all.push(Process { pid: user_pid, ppid: 1, uid, user: user.into(), tty: tty.into(), comm, args: args.as_bytes().to_vec(), start: boot + delay, vsz: vsz + wobble, rss: rss + wobble / 2, state: state.into(), cpu: ((now - boot) as u64 / 400_000) * rng.range(0, 9), exe: exe.into_bytes() });
-        user_pid += rng.range(1, 5) as u32;
-        user_pid - 1
-    };
+    let mut daemon =
+        |all: &mut Vec<Process>, comm: &str, args: &str, user: &str, uid: u32, vsz: u64, rss: u64, state: &str, tty: &str, delay: i64| {
+            let wobble = rng.range(0, 60) * 4;
+            let comm: String = comm.chars().take(15).collect();
+            let exe = args.trim_start_matches('@').split([' ', ':']).next().unwrap_or("");
+            let exe = if exe.starts_with('/') {
+                exe.replace("/lib/systemd", "/usr/lib/systemd").replace("/usr/usr", "/usr")
+            } else {
+                format!("/usr/sbin/{exe}")
+            };
+            all.push(Process {
+                pid: user_pid,
+                ppid: 1,
+                uid,
+                user: user.into(),
+                tty: tty.into(),
+                comm,
+                args: args.as_bytes().to_vec(),
+                start: boot + delay,
+                vsz: vsz + wobble,
+                rss: rss + wobble / 2,
+                state: state.into(),
+                cpu: ((now - boot) as u64 / 400_000) * rng.range(0, 9),
+                exe: exe.into_bytes(),
+            });
+            user_pid += rng.range(1, 5) as u32;
+            user_pid - 1
+        };
     daemon(&mut all, "systemd-journal", "/lib/systemd/systemd-journald", "root", 0, 49_500, 15_800, "Ss", "?", 2);
     daemon(&mut all, "systemd-udevd", "/lib/systemd/systemd-udevd", "root", 0, 26_600, 6_300, "Ss", "?", 2);
     daemon(&mut all, "systemd-timesyn", "/lib/systemd/systemd-timesyncd", "systemd-timesync", 997, 90_080, 6_700, "Ssl", "?", 3);
     daemon(&mut all, "cron", "/usr/sbin/cron -f", "root", 0, 6_610, 2_690, "Ss", "?", 4);
-    daemon(&mut all, "dbus-daemon", "/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only", "messagebus", 100, 9_120, 4_700, "Ss", "?", 4);
+    daemon(
+        &mut all,
+        "dbus-daemon",
+        "/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation --syslog-only",
+        "messagebus",
+        100,
+        9_120,
+        4_700,
+        "Ss",
+        "?",
+        4,
+    );
     daemon(&mut all, "systemd-logind", "/lib/systemd/systemd-logind", "root", 0, 17_000, 7_700, "Ss", "?", 4);
     daemon(&mut all, "agetty", "/sbin/agetty -o -p -- \\u --noclear - linux", "root", 0, 5_870, 1_010, "Ss+", "tty1", 5);
     daemon(&mut all, "sshd", "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups", "root", 0, 15_430, 9_300, "Ss", "?", 5);
@@ -315,7 +603,8 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
         }
         seen.push(name.clone());
         let known = DAEMONS.iter().find(|d| d.0 == name);
-        let (args, user, vsz, rss) = known.map_or_else(|| (format!("/usr/sbin/{name}"), "root", 18_000, 5_200), |d| (d.1.to_owned(), d.2, d.3, d.4));
+        let (args, user, vsz, rss) =
+            known.map_or_else(|| (format!("/usr/sbin/{name}"), "root", 18_000, 5_200), |d| (d.1.to_owned(), d.2, d.3, d.4));
         let uid = if user == "root" { 0 } else { 105 };
         daemon(&mut all, name, &args, user, uid, vsz, rss, "Ss", "?", 6);
         if name == "nginx" || name == "apache2" {
@@ -329,7 +618,17 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
     let hour = now / 3_600;
     for (n, name) in ["kworker/0:1-events", "kworker/u8:2-events_unbound", "kworker/0:2-ata_sff"].iter().enumerate() {
         let started = (hour - n as i64 * 2) * 3_600 + 300;
-        all.push(Process { pid: facts.pid_at(started.max(boot + 60) * 1_000_000_000), ppid: 2, user: "root".into(), tty: "?".into(), comm: (*name).into(), args: format!("[{name}]").into_bytes(), start: started.max(boot), state: "I".into(), ..Process::default() });
+        all.push(Process {
+            pid: facts.pid_at(started.max(boot + 60) * 1_000_000_000),
+            ppid: 2,
+            user: "root".into(),
+            tty: "?".into(),
+            comm: (*name).into(),
+            args: format!("[{name}]").into_bytes(),
+            start: started.max(boot),
+            state: "I".into(),
+            ..Process::default()
+        });
     }
     all.sort_by_key(|p| p.pid);
     all

@@ -1,6 +1,9 @@
 //! Integer arithmetic of `$((…))`, `((…))`, `let` and subscripts: 64 bits, wrapping, C operators.
 
-use super::{lexer::{is_name, is_name_start}, state::State};
+use super::{
+    lexer::{is_name, is_name_start},
+    state::State,
+};
 
 /// A failed evaluation, worded as bash does after the expression.
 pub(in crate::system) type Fault = String;
@@ -41,7 +44,16 @@ fn nested(st: &mut State, text: &[u8], depth: u32) -> Result<i64, Fault> {
 
 /// Binary operators by falling looseness of binding; longer ones first in each row.
 const LEVELS: [&[&[u8]]; 10] = [
-    &[b"||"], &[b"&&"], &[b"|"], &[b"^"], &[b"&"], &[b"==", b"!="], &[b"<=", b">=", b"<", b">"], &[b"<<", b">>"], &[b"+", b"-"], &[b"*", b"/", b"%"],
+    &[b"||"],
+    &[b"&&"],
+    &[b"|"],
+    &[b"^"],
+    &[b"&"],
+    &[b"==", b"!="],
+    &[b"<=", b">=", b"<", b">"],
+    &[b"<<", b">>"],
+    &[b"+", b"-"],
+    &[b"*", b"/", b"%"],
 ];
 
 impl Eval<'_> {
@@ -294,7 +306,9 @@ impl Eval<'_> {
         if text.is_empty() {
             return Ok(0);
         }
-        if let Some(number) = std::str::from_utf8(&text).ok().filter(|t| !t.starts_with('0') || t.len() == 1).and_then(|t| t.trim().parse().ok()) {
+        if let Some(number) =
+            std::str::from_utf8(&text).ok().filter(|t| !t.starts_with('0') || t.len() == 1).and_then(|t| t.trim().parse().ok())
+        {
             return Ok(number);
         }
         let depth = self.depth + 1;
@@ -329,7 +343,8 @@ impl Eval<'_> {
                 if self.quiet > 0 {
                     return Ok(0);
                 }
-                let start = self.src.get(..self.pos).unwrap_or_default().iter().rposition(|c| matches!(c, b'/' | b'%')).map_or(0, |p| p + 1);
+                let start =
+                    self.src.get(..self.pos).unwrap_or_default().iter().rposition(|c| matches!(c, b'/' | b'%')).map_or(0, |p| p + 1);
                 let token = String::from_utf8_lossy(self.src.get(start..).unwrap_or_default().trim_ascii()).into_owned();
                 return Err(format!("division by 0 (error token is \"{token}\")"));
             }

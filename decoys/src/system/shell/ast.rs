@@ -39,15 +39,33 @@ pub(in crate::system) struct Param {
 pub(in crate::system) enum Op {
     None,
     /// `-` `=` `?` `+`, with a colon or not.
-    Test { kind: u8, colon: bool, word: Word },
+    Test {
+        kind: u8,
+        colon: bool,
+        word: Word,
+    },
     /// `#` `##` `%` `%%`.
-    Trim { end: bool, long: bool, pattern: Word },
+    Trim {
+        end: bool,
+        long: bool,
+        pattern: Word,
+    },
     /// `/` `//` `/#` `/%`.
-    Replace { kind: u8, pattern: Word, with: Word },
+    Replace {
+        kind: u8,
+        pattern: Word,
+        with: Word,
+    },
     /// `:offset:length`.
-    Slice { from: Word, len: Option<Word> },
+    Slice {
+        from: Word,
+        len: Option<Word>,
+    },
     /// `^` `^^` `,` `,,`.
-    Case { upper: bool, all: bool },
+    Case {
+        upper: bool,
+        all: bool,
+    },
     /// `${!prefix*}`.
     Names,
 }

@@ -116,7 +116,14 @@ pub(in crate::system) struct Exec<'m> {
 }
 
 impl<'m> Exec<'m> {
-    pub(in crate::system) fn new(machine: &'m Machine, session: &'m Session, fs: Fs<'m>, now_ns: i64, stdin: Arc<Vec<u8>>, eof: bool) -> Self {
+    pub(in crate::system) fn new(
+        machine: &'m Machine,
+        session: &'m Session,
+        fs: Fs<'m>,
+        now_ns: i64,
+        stdin: Arc<Vec<u8>>,
+        eof: bool,
+    ) -> Self {
         Self {
             machine,
             session,
@@ -211,7 +218,11 @@ impl<'m> Exec<'m> {
             Fd::Out | Fd::Err | Fd::Terminal => {
                 let room = limits::OUTPUT.saturating_sub(self.out.len() + self.err.len());
                 let part = bytes.get(..bytes.len().min(room)).unwrap_or_default();
-                if fd == Fd::Err && self.session.tty.is_none() { self.err.extend_from_slice(part) } else { self.out.extend_from_slice(part) }
+                if fd == Fd::Err && self.session.tty.is_none() {
+                    self.err.extend_from_slice(part)
+                } else {
+                    self.out.extend_from_slice(part)
+                }
                 if part.len() < bytes.len() {
                     self.kill();
                 }

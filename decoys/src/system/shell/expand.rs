@@ -219,7 +219,9 @@ impl Exec<'_> {
             Part::Lit(text) => out.literal(text),
             Part::Quoted(text) => out.quoted(text),
             Part::Double(inner) => {
-                let nothing = inner.iter().all(|p| matches!(p, Part::Param(p) if p.name == b"@" || matches!(p.index.as_deref(), Some([Part::Lit(l)]) if l == b"@")));
+                let nothing = inner.iter().all(
+                    |p| matches!(p, Part::Param(p) if p.name == b"@" || matches!(p.index.as_deref(), Some([Part::Lit(l)]) if l == b"@")),
+                );
                 if !nothing || inner.is_empty() {
                     out.now.quoted = true;
                 }
@@ -552,7 +554,9 @@ impl Exec<'_> {
                 let mut entries = self.fs.list(&real);
                 self.spend(1 + entries.len() as u64 / 4);
                 entries.retain(|(name, node)| {
-                    (name.first() != Some(&b'.') || part.first() == Some(&b'.')) && (last && !slash || node.is_dir() || node.is_link()) && pattern::matches(part, name)
+                    (name.first() != Some(&b'.') || part.first() == Some(&b'.'))
+                        && (last && !slash || node.is_dir() || node.is_link())
+                        && pattern::matches(part, name)
                 });
                 next.extend(entries.into_iter().map(|(name, _)| if base.is_empty() { name } else { fs::join(base, &name) }));
                 if next.len() > limits::WORDS || self.flow != Flow::None {

@@ -312,7 +312,9 @@ impl<'a> Lexer<'a> {
         if self.peek() == Some(b'#') && self.peek_at(1).is_some_and(|b| is_name(b) || matches!(b, b'@' | b'*' | b'?' | b'$' | b'!')) {
             param.length = true;
             self.pos += 1;
-        } else if self.peek() == Some(b'!') && (self.peek_at(1).is_some_and(is_name) || self.peek_at(1) == Some(b'#') && self.peek_at(2) == Some(b'}')) {
+        } else if self.peek() == Some(b'!')
+            && (self.peek_at(1).is_some_and(is_name) || self.peek_at(1) == Some(b'#') && self.peek_at(2) == Some(b'}'))
+        {
             param.indirect = true;
             self.pos += 1;
         }

@@ -63,7 +63,8 @@ fn newlines(lex: &mut Lexer<'_>) {
 /// The plain text up to the next operator or blank, without moving.
 fn ahead<'a>(lex: &Lexer<'a>) -> &'a [u8] {
     let rest = lex.src.get(lex.pos..).unwrap_or_default();
-    let len = rest.iter().position(|b| matches!(b, b' ' | b'\t' | b'\n' | b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')')).unwrap_or(rest.len());
+    let len =
+        rest.iter().position(|b| matches!(b, b' ' | b'\t' | b'\n' | b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')')).unwrap_or(rest.len());
     rest.get(..len).unwrap_or_default()
 }
 

@@ -23,7 +23,11 @@ impl Exec<'_> {
             let unit = parser::unit(&mut lex);
             for (line, end) in std::mem::take(&mut lex.warnings) {
                 st.line = line;
-                self.complain(st, io, &format!("warning: here-document at line {line} delimited by end-of-file (wanted `{}')", String::from_utf8_lossy(&end)));
+                self.complain(
+                    st,
+                    io,
+                    &format!("warning: here-document at line {line} delimited by end-of-file (wanted `{}')", String::from_utf8_lossy(&end)),
+                );
             }
             match unit {
                 Ok(None) => return status,
@@ -73,11 +77,18 @@ impl Exec<'_> {
                 }
                 m
             }
-            Fault::End(0) => format!("{}syntax error: unexpected end of file\n", head.replace(&format!("line {line}"), &format!("line {}", line + 1))),
-            Fault::End(b')') => format!("{}unexpected EOF while looking for matching `)'\n", head.replace(&format!("line {line}"), &format!("line {}", line + 1))),
+            Fault::End(0) => {
+                format!("{}syntax error: unexpected end of file\n", head.replace(&format!("line {line}"), &format!("line {}", line + 1)))
+            }
+            Fault::End(b')') => format!(
+                "{}unexpected EOF while looking for matching `)'\n",
+                head.replace(&format!("line {line}"), &format!("line {}", line + 1))
+            ),
             Fault::End(quote) => format!("{head}unexpected EOF while looking for matching `{}'\n", char::from(*quote)),
             Fault::Depth => format!("{head}memory exhausted\n"),
-            Fault::Bad(text) => format!("{}{}: bad substitution\n", if st.interactive { head } else { format!("{label}: line {line}: ") }, shown(text)),
+            Fault::Bad(text) => {
+                format!("{}{}: bad substitution\n", if st.interactive { head } else { format!("{label}: line {line}: ") }, shown(text))
+            }
         };
         // A message that cannot be written is lost.
         let _ = self.write(io.get(2), message.as_bytes());
@@ -196,7 +207,9 @@ impl Exec<'_> {
                 }
                 status
             }),
-            Node::CFor { init, cond, step, body, redirs } => self.redirected(st, io, redirs, |x, st, io| x.c_for(st, io, [init, cond, step], body)),
+            Node::CFor { init, cond, step, body, redirs } => {
+                self.redirected(st, io, redirs, |x, st, io| x.c_for(st, io, [init, cond, step], body))
+            }
             Node::While { cond, body, until, redirs } => self.redirected(st, io, redirs, |x, st, io| {
                 let mut status = 0;
                 loop {
@@ -221,10 +234,11 @@ impl Exec<'_> {
                 let mut status = 0;
                 let mut through = false;
                 for (patterns, body, fall) in arms {
-                    let hit = through || patterns.iter().any(|p| {
-                        let p = x.pattern(st, io, p);
-                        pattern::matches(&p, &text)
-                    });
+                    let hit = through
+                        || patterns.iter().any(|p| {
+                            let p = x.pattern(st, io, p);
+                            pattern::matches(&p, &text)
+                        });
                     if hit {
                         status = x.node(st, io, body);
                         if x.flow != Flow::None {
@@ -382,7 +396,12 @@ impl Exec<'_> {
         }
         if timed {
             let ns = (self.took_ns - started).max(0) + 1_300_000;
-            let line = format!("\nreal\t{}m{}.{:03}s\nuser\t0m0.001s\nsys\t0m0.000s\n", ns / 60_000_000_000, ns / 1_000_000_000 % 60, ns / 1_000_000 % 1_000);
+            let line = format!(
+                "\nreal\t{}m{}.{:03}s\nuser\t0m0.001s\nsys\t0m0.000s\n",
+                ns / 60_000_000_000,
+                ns / 1_000_000_000 % 60,
+                ns / 1_000_000 % 1_000
+            );
             let _ = self.write(io.get(2), line.as_bytes());
         }
         if negate { i32::from(status == 0) } else { status }

@@ -471,7 +471,14 @@ impl Exec<'_> {
                 let name = f.next().filter(|n| !n.is_empty())?.to_vec();
                 f.next()?;
                 let number = |t: Option<&[u8]>| std::str::from_utf8(t?).ok()?.parse().ok();
-                Some(Passwd { name, uid: number(f.next())?, gid: number(f.next())?, gecos: f.next()?.to_vec(), home: f.next()?.to_vec(), shell: f.next().unwrap_or_default().to_vec() })
+                Some(Passwd {
+                    name,
+                    uid: number(f.next())?,
+                    gid: number(f.next())?,
+                    gecos: f.next()?.to_vec(),
+                    home: f.next()?.to_vec(),
+                    shell: f.next().unwrap_or_default().to_vec(),
+                })
             })
             .collect()
     }

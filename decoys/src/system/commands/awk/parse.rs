@@ -92,8 +92,10 @@ pub(super) struct Parser<'a> {
 
 type Result<T> = std::result::Result<T, String>;
 
-const KEYWORDS: [&str; 17] =
-    ["BEGIN", "END", "if", "else", "while", "for", "do", "in", "next", "exit", "return", "break", "continue", "delete", "print", "printf", "function"];
+const KEYWORDS: [&str; 17] = [
+    "BEGIN", "END", "if", "else", "while", "for", "do", "in", "next", "exit", "return", "break", "continue", "delete", "print", "printf",
+    "function",
+];
 
 impl<'a> Parser<'a> {
     pub(super) fn new(src: &'a [u8]) -> Self {
@@ -160,7 +162,11 @@ impl<'a> Parser<'a> {
         let rest = self.src.get(self.pos..).unwrap_or_default();
         let len = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count().max(1);
         let token = String::from_utf8_lossy(rest.get(..len.min(rest.len())).unwrap_or_default()).into_owned();
-        if token.is_empty() || token == "\n" { "syntax error at or near end of line".to_owned() } else { format!("syntax error at or near {token}") }
+        if token.is_empty() || token == "\n" {
+            "syntax error at or near end of line".to_owned()
+        } else {
+            format!("syntax error at or near {token}")
+        }
     }
 
     fn ident(&mut self) -> Option<String> {
@@ -454,7 +460,9 @@ impl<'a> Parser<'a> {
         let left = self.ternary()?;
         let result = if matches!(left, Expr::Var(_) | Expr::Field(_) | Expr::Index(..)) {
             let mut found = None;
-            for (text, op) in [("+=", b'+'), ("-=", b'-'), ("*=", b'*'), ("/=", b'/'), ("%=", b'%'), ("^=", b'^'), ("**=", b'^'), ("=", b'=')] {
+            for (text, op) in
+                [("+=", b'+'), ("-=", b'-'), ("*=", b'*'), ("/=", b'/'), ("%=", b'%'), ("^=", b'^'), ("**=", b'^'), ("=", b'=')]
+            {
                 if self.at(text) && !(text == "=" && self.at("==")) {
                     self.pos += text.len();
                     self.lines();
@@ -528,7 +536,9 @@ impl<'a> Parser<'a> {
 
     fn compare(&mut self) -> Result<Expr> {
         let left = self.concat()?;
-        for (text, op) in [("<=", Op::LessEq), ("==", Op::Equal), ("!=", Op::NotEqual), (">=", Op::GreaterEq), ("<", Op::Less), (">", Op::Greater)] {
+        for (text, op) in
+            [("<=", Op::LessEq), ("==", Op::Equal), ("!=", Op::NotEqual), (">=", Op::GreaterEq), ("<", Op::Less), (">", Op::Greater)]
+        {
             if self.at(text) && !(text.starts_with('>') && self.no_greater) {
                 self.pos += text.len();
                 return Ok(Expr::Binary(op, Box::new(left), Box::new(self.concat()?)));
@@ -564,7 +574,9 @@ impl<'a> Parser<'a> {
                 Some(b'$' | b'"' | b'(' | b'!') => !self.at("!=") && !self.at("!~"),
                 Some(b'-' | b'+') => false,
                 Some(b) if b.is_ascii_digit() || b == b'.' => true,
-                Some(b) if b.is_ascii_alphabetic() || b == b'_' => !self.ident().is_some_and(|i| KEYWORDS.contains(&i.as_str()) || i == "getline"),
+                Some(b) if b.is_ascii_alphabetic() || b == b'_' => {
+                    !self.ident().is_some_and(|i| KEYWORDS.contains(&i.as_str()) || i == "getline")
+                }
                 _ => false,
             };
             count += 1;
@@ -581,7 +593,13 @@ impl<'a> Parser<'a> {
     fn sum(&mut self) -> Result<Expr> {
         let mut left = self.product()?;
         loop {
-            let op = if self.at("+") && !self.at("+=") && !self.at("++") { Op::Add } else if self.at("-") && !self.at("-=") && !self.at("--") { Op::Sub } else { return Ok(left) };
+            let op = if self.at("+") && !self.at("+=") && !self.at("++") {
+                Op::Add
+            } else if self.at("-") && !self.at("-=") && !self.at("--") {
+                Op::Sub
+            } else {
+                return Ok(left);
+            };
             self.pos += 1;
             left = Expr::Binary(op, Box::new(left), Box::new(self.product()?));
         }
@@ -721,7 +739,9 @@ impl<'a> Parser<'a> {
                 let mut bracket = false;
                 loop {
                     match self.peek() {
-                        None | Some(b'\n') => return Err(format!("regular expression compile failed (missing operand)\n{}", String::from_utf8_lossy(&text))),
+                        None | Some(b'\n') => {
+                            return Err(format!("regular expression compile failed (missing operand)\n{}", String::from_utf8_lossy(&text)));
+                        }
                         Some(b'/') if !bracket => break,
                         Some(b'\\') => {
                             let next = self.src.get(self.pos + 1).copied().unwrap_or(b'\\');
@@ -741,12 +761,16 @@ impl<'a> Parser<'a> {
                     self.pos += 1;
                 }
                 self.pos += 1;
-                Regex::extended(&text, false).map(|r| Expr::Regex(Box::new(r))).map_err(|f| format!("regular expression compile failed ({})\n{}", f.text(), String::from_utf8_lossy(&text)))
+                Regex::extended(&text, false)
+                    .map(|r| Expr::Regex(Box::new(r)))
+                    .map_err(|f| format!("regular expression compile failed ({})\n{}", f.text(), String::from_utf8_lossy(&text)))
             }
             Some(b) if b.is_ascii_digit() || b == b'.' => {
                 let rest = self.src.get(self.pos..).unwrap_or_default();
                 let mut len = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
-                if matches!(rest.get(len), Some(b'e' | b'E')) && rest.get(len + 1).is_some_and(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-')) {
+                if matches!(rest.get(len), Some(b'e' | b'E'))
+                    && rest.get(len + 1).is_some_and(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-'))
+                {
                     len += 2 + rest.get(len + 2..).unwrap_or_default().iter().take_while(|b| b.is_ascii_digit()).count();
                 }
                 self.pos += len;

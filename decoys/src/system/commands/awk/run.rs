@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::parse::{Expr, Op, Pattern, Program, Stmt};
 use crate::system::{
-    commands::{Cx, number, shells::{Spec, general}},
+    commands::{
+        Cx, number,
+        shells::{Spec, general},
+    },
     limits,
     regex::Regex,
 };
 
 pub(super) const BUILTINS: [&str; 20] = [
-    "length", "substr", "index", "split", "sub", "gsub", "match", "sprintf", "tolower", "toupper", "int", "sqrt", "exp", "log", "sin", "cos", "rand", "srand",
-    "system", "close",
+    "length", "substr", "index", "split", "sub", "gsub", "match", "sprintf", "tolower", "toupper", "int", "sqrt", "exp", "log", "sin",
+    "cos", "rand", "srand", "system", "close",
 ];
 
 #[derive(Clone, Debug)]
@@ -133,7 +136,16 @@ impl Value {
 impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
     pub(super) fn new(cx: &'c mut Cx<'a, 'm>, program: &'c Program) -> Self {
         let mut vars = HashMap::new();
-        for (name, value) in [("FS", " "), ("OFS", " "), ("ORS", "\n"), ("RS", "\n"), ("SUBSEP", "\x1c"), ("OFMT", "%.6g"), ("CONVFMT", "%.6g"), ("FILENAME", "")] {
+        for (name, value) in [
+            ("FS", " "),
+            ("OFS", " "),
+            ("ORS", "\n"),
+            ("RS", "\n"),
+            ("SUBSEP", "\x1c"),
+            ("OFMT", "%.6g"),
+            ("CONVFMT", "%.6g"),
+            ("FILENAME", ""),
+        ] {
             vars.insert(name.to_owned(), Value::Text(value.as_bytes().to_vec()));
         }
         for name in ["NR", "NF", "FNR", "RSTART"] {
@@ -147,7 +159,24 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
             Some((line.get(..at)?.to_vec(), Value::from_input(line.get(at + 1..)?.to_vec())))
         });
         arrays.insert("ENVIRON".to_owned(), environ.collect());
-        Self { cx, program, vars, arrays, record: Vec::new(), fields: Vec::new(), input: Vec::new(), at: 0, ranges: vec![false; program.rules.len()], files: BTreeMap::new(), streams: HashMap::new(), regexes: HashMap::new(), status: 0, depth: 0, nest: 0, held: 0 }
+        Self {
+            cx,
+            program,
+            vars,
+            arrays,
+            record: Vec::new(),
+            fields: Vec::new(),
+            input: Vec::new(),
+            at: 0,
+            ranges: vec![false; program.rules.len()],
+            files: BTreeMap::new(),
+            streams: HashMap::new(),
+            regexes: HashMap::new(),
+            status: 0,
+            depth: 0,
+            nest: 0,
+            held: 0,
+        }
     }
 
     pub(super) fn preset(&mut self, name: &str, value: Vec<u8>) {
@@ -160,7 +189,10 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
     }
 
     pub(super) fn run(&mut self, paths: &[Vec<u8>]) -> Result<(), String> {
-        let argv = std::iter::once(b"awk".to_vec()).chain(paths.iter().cloned()).enumerate().map(|(n, p)| (n.to_string().into_bytes(), Value::from_input(p)));
+        let argv = std::iter::once(b"awk".to_vec())
+            .chain(paths.iter().cloned())
+            .enumerate()
+            .map(|(n, p)| (n.to_string().into_bytes(), Value::from_input(p)));
         self.arrays.insert("ARGV".to_owned(), argv.collect());
         self.vars.insert("ARGC".to_owned(), Value::Number(paths.len() as f64 + 1.0));
         let program = self.program;
@@ -184,7 +216,11 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
             return Ok(());
         }
         if !over {
-            let paths = if paths.iter().all(|p| assignment(p).is_some()) { paths.iter().cloned().chain([b"-".to_vec()]).collect() } else { paths.to_vec() };
+            let paths = if paths.iter().all(|p| assignment(p).is_some()) {
+                paths.iter().cloned().chain([b"-".to_vec()]).collect()
+            } else {
+                paths.to_vec()
+            };
             for path in paths {
                 if let Some((name, value)) = assignment(&path) {
                     let name = String::from_utf8_lossy(name).into_owned();
@@ -326,7 +362,11 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         match separator {
             b" " => text.split(|b| matches!(b, b' ' | b'\t' | b'\n')).filter(|f| !f.is_empty()).map(<[u8]>::to_vec).collect(),
             b"" => text.iter().map(|b| vec![*b]).collect(),
-            [b] if *b != b'\\' && !b".[]()*+?^$|{}".contains(b) || matches!(b, b'|' | b'.' | b'*' | b'+' | b'?' | b'$' | b'^' | b'(' | b')' | b'{' | b'}' | b'[' | b']') => text.split(|c| c == b).map(<[u8]>::to_vec).collect(),
+            [b] if *b != b'\\' && !b".[]()*+?^$|{}".contains(b)
+                || matches!(b, b'|' | b'.' | b'*' | b'+' | b'?' | b'$' | b'^' | b'(' | b')' | b'{' | b'}' | b'[' | b']') =>
+            {
+                text.split(|c| c == b).map(<[u8]>::to_vec).collect()
+            }
             pattern => self.split_regex(text, pattern),
         }
     }
@@ -787,7 +827,11 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
                 result
             }
             Expr::Cond(c, yes, no) => {
-                if self.eval(c)?.truth() { self.eval(yes)? } else { self.eval(no)? }
+                if self.eval(c)?.truth() {
+                    self.eval(yes)?
+                } else {
+                    self.eval(no)?
+                }
             }
             Expr::Binary(Op::Or, a, b) => truth(self.eval(a)?.truth() || self.eval(b)?.truth()),
             Expr::Binary(Op::And, a, b) => truth(self.eval(a)?.truth() && self.eval(b)?.truth()),
@@ -899,7 +943,9 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
                         let regex = r.as_ref().clone();
                         let mut parts = Vec::new();
                         let (mut from, mut work) = (0, self.work());
-                        while let Some((s, e)) = regex.find(&text, from, &mut work).and_then(|g| g.first().copied().flatten()).filter(|(s, e)| e > s) {
+                        while let Some((s, e)) =
+                            regex.find(&text, from, &mut work).and_then(|g| g.first().copied().flatten()).filter(|(s, e)| e > s)
+                        {
                             parts.push(text.get(from..s).unwrap_or_default().to_vec());
                             from = e;
                         }
@@ -917,7 +963,10 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
                 };
                 let n = parts.len();
                 self.cx.x.spend(n as u64 / 4);
-                self.arrays.insert(array.clone(), parts.into_iter().enumerate().map(|(k, v)| ((k + 1).to_string().into_bytes(), Value::from_input(v))).collect());
+                self.arrays.insert(
+                    array.clone(),
+                    parts.into_iter().enumerate().map(|(k, v)| ((k + 1).to_string().into_bytes(), Value::from_input(v))).collect(),
+                );
                 return Ok(Value::Number(n as f64));
             }
             "sub" | "gsub" => return self.substitute(args, name == "gsub"),
@@ -965,7 +1014,11 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
                 let len = values.get(2).map_or(f64::from(u32::MAX), Value::number).round();
                 let end = (from + len).min(text.len() as f64 + 1.0);
                 let start = from.max(1.0);
-                if end > start { Value::Text(text.get(start as usize - 1..end as usize - 1).unwrap_or_default().to_vec()) } else { Value::Text(Vec::new()) }
+                if end > start {
+                    Value::Text(text.get(start as usize - 1..end as usize - 1).unwrap_or_default().to_vec())
+                } else {
+                    Value::Text(Vec::new())
+                }
             }
             "index" => {
                 let (text, part) = (first.text(), values.get(1).map(Value::text).unwrap_or_default());
@@ -1019,7 +1072,10 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
             }
             values.push(self.eval(arg)?);
         }
-        let saved: Vec<(String, Option<Value>, Option<BTreeMap<Vec<u8>, Value>>)> = params.iter().map(|p| (p.clone(), self.vars.remove(p), if moved.iter().any(|m| &m.1 == p) { None } else { self.arrays.remove(p) })).collect();
+        let saved: Vec<(String, Option<Value>, Option<BTreeMap<Vec<u8>, Value>>)> = params
+            .iter()
+            .map(|p| (p.clone(), self.vars.remove(p), if moved.iter().any(|m| &m.1 == p) { None } else { self.arrays.remove(p) }))
+            .collect();
         for (param, name) in &moved {
             if param != name
                 && let Some(array) = self.arrays.remove(name)
