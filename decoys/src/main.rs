@@ -1,2 +1,8 @@
-//! Placeholder.
-fn main() {}
+//! `glasshive-decoys`: see `--help`.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    glasshive_decoys::cli::main(glasshive_decoys::cli::Cli::parse())
+}

@@ -1,2 +1,19 @@
-//! Placeholder.
-fn main() {}
+//! `glasshive-sensor`: parses, runs, prints one line on failure.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match glasshive_sensor::run(glasshive_sensor::cli::Cli::parse()) {
+        Ok(text) => {
+            if !text.is_empty() {
+                println!("{text}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("glasshive-sensor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

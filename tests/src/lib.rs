@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Harness of the scenarios and of `make run` and `make demo`: namespace lab, real daemons as child
+//! processes, real clients as visitors. Traffic stays on loopback or in namespaces made here.
+
+pub mod demo;
+pub mod lab;
+pub mod process;
+pub mod visitors;
+pub mod world;
+
+/// What went wrong, in words for a person.
+pub type Result<T> = anyhow::Result<T>;

@@ -127,7 +127,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Reads hexadecimal of even length; `None` when it is not.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     digits

@@ -1,0 +1,45 @@
+# Commands of the repository; README.md tells what each is for. `make help` lists them.
+SHELL := /bin/bash
+CARGO ?= cargo
+# Reduced numbers of the scenarios; `make soak` runs the full ones.
+export GLASSHIVE_CONNECTIONS ?= 10000
+
+.PHONY: help run demo test lint build soak bench clean prerequisites prerequisites-test
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+prerequisites:
+	@tests/install.sh demo
+
+prerequisites-test:
+	@tests/install.sh test
+
+build: prerequisites ## build the release binaries into target/release
+	$(CARGO) build --release --workspace --bins
+
+run: build ## start a lab to play with: namespaces and real ports as root, loopback otherwise
+	target/release/glasshive-lab run
+
+demo: build ## let real clients visit, review what was recorded, leave it under run/demo/
+	target/release/glasshive-lab demo
+
+lint:
+	$(CARGO) fmt --all --check
+	rustfmt --check --edition 2024 decoys/src/services/*.rs
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+test: prerequisites-test lint ## formats, lints, tests with reduced numbers: what CI runs
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) test --workspace --locked -- --test-threads=4
+
+soak: prerequisites-test ## the full numbers; takes long, its table belongs in tests/SOAK.md
+	$(CARGO) build --release --workspace --bins --locked
+	GLASSHIVE_CONNECTIONS=100000 GLASSHIVE_FUZZ=1000000 GLASSHIVE_KILLS=50 $(CARGO) test --release --workspace --locked -- --nocapture
+
+bench: prerequisites-test ## throughput, memory and latency as JSON under run/bench/
+	$(CARGO) build --release --workspace --bins --locked
+	target/release/glasshive-lab bench
+
+clean: ## remove what runs left behind, keep the build
+	rm -rf run

@@ -1,0 +1,239 @@
+//! Stopping: one signal drains, a second one leaves at once. And telling the service manager.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A cheap handle on the process's end.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    requested: CancellationToken,
+    forced: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// How draining ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Every tracked task ended by itself.
+    Clean,
+    /// The deadline passed; `left` tasks were still running.
+    Deadline {
+        /// Tasks still running.
+        left: usize,
+    },
+    /// A second signal came; `left` tasks were still running.
+    Forced {
+        /// Tasks still running.
+        left: usize,
+    },
+}
+
+impl Shutdown {
+    /// Nothing requested yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Completes when the end was requested. Tasks select on it and finish what they hold.
+    pub async fn requested(&self) {
+        self.requested.cancelled().await;
+    }
+
+    /// Whether the end was requested.
+    pub fn is_requested(&self) -> bool {
+        self.requested.is_cancelled()
+    }
+
+    /// Requests the end; the second time, at once.
+    pub fn request(&self) {
+        if self.requested.is_cancelled() {
+            self.forced.cancel();
+        }
+        self.requested.cancel();
+    }
+
+    /// A token cancelled with the request, for APIs that take one.
+    pub fn token(&self) -> CancellationToken {
+        self.requested.child_token()
+    }
+
+    /// Starts a task that [`Self::drain`] waits for.
+    pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tasks.spawn(task)
+    }
+
+    /// The tracker, for tasks started elsewhere.
+    pub fn tracker(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Turns SIGTERM and SIGINT into [`Self::request`], from now on.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn on_signals(&self) -> io::Result<()> {
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let this = self.clone();
+        // Not tracked: it lives until the process ends.
+        tokio::spawn(async move {
+            loop {
+                let name = tokio::select! {
+                    Some(()) = term.recv() => "SIGTERM",
+                    Some(()) = int.recv() => "SIGINT",
+                    else => return,
+                };
+                let again = this.is_requested();
+                tracing::info!(
+                    signal = name,
+                    "{}",
+                    if again { "stopping at once" } else { "stopping: draining; signal again to leave at once" }
+                );
+                this.request();
+            }
+        });
+        Ok(())
+    }
+
+    /// After a request: waits for the tracked tasks, at most `limit` and not past a second request.
+    pub async fn drain(&self, limit: Duration) -> Drained {
+        self.tasks.close();
+        tokio::select! {
+            biased;
+            () = self.tasks.wait() => Drained::Clean,
+            () = self.forced.cancelled() => Drained::Forced { left: self.tasks.len() },
+            () = tokio::time::sleep(limit) => Drained::Deadline { left: self.tasks.len() },
+        }
+    }
+}
+
+/// Tells systemd (`Type=notify`) where the daemon stands. Without `NOTIFY_SOCKET` it does nothing.
+///
+/// Open it before the lockdown: the socket is kept.
+#[derive(Debug, Default)]
+pub struct Notifier {
+    socket: Option<(UnixDatagram, std::os::unix::net::SocketAddr)>,
+}
+
+impl Notifier {
+    /// From `NOTIFY_SOCKET`; trouble with it is logged and then ignored, as it is the manager's.
+    pub fn from_environment() -> Self {
+        let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Self::default() };
+        match Self::open(&name) {
+            Ok(notifier) => notifier,
+            Err(error) => {
+                tracing::warn!(%error, "NOTIFY_SOCKET cannot be used; the service manager will not be told");
+                Self::default()
+            }
+        }
+    }
+
+    /// To a path, or an abstract name written with a leading `@`.
+    ///
+    /// # Errors
+    /// When no socket can be made or the name is not an address.
+    pub fn open(name: &std::ffi::OsStr) -> io::Result<Self> {
+        use std::os::linux::net::SocketAddrExt as _;
+        use std::os::unix::ffi::OsStrExt as _;
+        let address = match name.as_bytes() {
+            [b'@', rest @ ..] => std::os::unix::net::SocketAddr::from_abstract_name(rest)?,
+            _ => std::os::unix::net::SocketAddr::from_pathname(name)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: Some((socket, address)) })
+    }
+
+    /// The daemon serves, and this is its state in a few words.
+    pub fn ready(&self, status: &str) {
+        self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
+    }
+
+    /// Shown by `systemctl status`.
+    pub fn status(&self, status: &str) {
+        self.send(&format!("STATUS={}", one_line(status)));
+    }
+
+    /// The daemon drains.
+    pub fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// The main loop is alive (`WatchdogSec=`).
+    pub fn watchdog(&self) {
+        self.send("WATCHDOG=1");
+    }
+
+    fn send(&self, message: &str) {
+        if let Some((socket, address)) = &self.socket
+            && let Err(error) = socket.send_to_addr(message.as_bytes(), address)
+        {
+            tracing::debug!(%error, "the service manager was not told");
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn drains_clean() {
+        let shutdown = Shutdown::new();
+        let worker = shutdown.clone();
+        let task = shutdown.spawn(async move {
+            worker.requested().await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        });
+        assert!(!shutdown.is_requested());
+        shutdown.request();
+        assert_eq!(shutdown.drain(Duration::from_secs(10)).await, Drained::Clean);
+        assert!(task.is_finished() && shutdown.token().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadline_and_force() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn(std::future::pending::<()>());
+        shutdown.request();
+        assert_eq!(shutdown.drain(Duration::from_secs(3)).await, Drained::Deadline { left: 1 });
+        shutdown.request();
+        assert_eq!(shutdown.drain(Duration::from_secs(3)).await, Drained::Forced { left: 1 });
+    }
+
+    #[test]
+    fn notifies_by_path_and_abstract_name() {
+        use std::os::linux::net::SocketAddrExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let name = format!("gh-notify-{}", std::process::id());
+        let by_name = UnixDatagram::bind_addr(&std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        for (receiver, to) in [(by_path, path.into_os_string()), (by_name, format!("@{name}").into())] {
+            let notifier = Notifier::open(&to).unwrap();
+            notifier.ready("serving\n12 decoys");
+            notifier.stopping();
+            let mut buffer = [0; 64];
+            let mut next = || {
+                let len = receiver.recv(&mut buffer).unwrap();
+                String::from_utf8(buffer[..len].to_vec())
+            };
+            assert_eq!(next().unwrap(), "READY=1\nSTATUS=serving 12 decoys");
+            assert_eq!(next().unwrap(), "STOPPING=1");
+        }
+        Notifier::default().ready("nobody listens");
+    }
+}

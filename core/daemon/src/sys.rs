@@ -1,0 +1,102 @@
+//! The only unsafe code of the project: system calls no safe crate wraps, each with the reason why
+//! the call is sound. Nothing here interprets what it reads.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Longest saved SYN: 60 bytes of IPv4 or 40 of IPv6 with extension headers, and 60 of TCP.
+const MAX_SYN: usize = 512;
+
+/// Control data of one received datagram.
+#[repr(C, align(8))]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Control {
+    bytes: [u8; 128],
+    len: usize,
+}
+
+impl Control {
+    /// What the kernel wrote.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+    }
+}
+
+/// One received datagram.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) len: usize,
+    pub(crate) truncated: bool,
+    pub(crate) source: SocketAddr,
+    pub(crate) control: Control,
+}
+
+/// `setsockopt` with an `int`.
+pub(crate) fn set_int(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the pointer and length
+    // describe `value`, which lives across the call and is only read.
+    let done = unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The saved SYN of an accepted connection (`TCP_SAVED_SYN`); the kernel gives it once.
+pub(crate) fn saved_syn(socket: &impl AsFd) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0u8; MAX_SYN];
+    let mut len = MAX_SYN as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the kernel writes at most
+    // `len` bytes, which is the length of `bytes`, and stores how many it wrote in `len`.
+    let done = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_SAVED_SYN, bytes.as_mut_ptr().cast(), &raw mut len)
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    bytes.truncate(len as usize);
+    Ok(bytes)
+}
+
+/// `recvmsg` of one datagram with its control data.
+pub(crate) fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Message> {
+    let mut control = Control { bytes: [0; 128], len: 0 };
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut name = socket2::SockAddrStorage::zeroed();
+    // SAFETY: all-zero is a valid msghdr (null pointers with zero lengths); some of its fields are
+    // private padding on some C libraries, so it cannot be written out.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_namelen = name.size_of();
+    header.msg_name = (&raw mut name).cast();
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.bytes.as_mut_ptr().cast();
+    header.msg_controllen = control.bytes.len() as _;
+    // SAFETY: every pointer in `header` is to a local or to `buffer`, all alive across the call,
+    // with the true length beside it; the kernel writes within those lengths only.
+    let received = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+    let len = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    // A 32-bit number on some C libraries.
+    #[allow(clippy::unnecessary_cast)]
+    let control_len = header.msg_controllen as usize;
+    control.len = control_len;
+    // SAFETY: the storage was zeroed and then filled by the kernel with `msg_namelen` bytes of a
+    // socket address, which is what `SockAddr::new` asks for.
+    let source = unsafe { socket2::SockAddr::new(name, header.msg_namelen) };
+    let source = source.as_socket().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "datagram without an IP source"))?;
+    Ok(Message { len, truncated: header.msg_flags & libc::MSG_TRUNC != 0, source, control })
+}
+
+/// Gives up the process's groups, group and user, in that order, in every thread.
+pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: plain calls on integers; `setgroups` gets a length of one and a pointer to one group
+    // that lives across the call. The C library applies each to all threads of the process.
+    unsafe {
+        if libc::setgroups(1, &raw const gid) != 0 || libc::setresgid(gid, gid, gid) != 0 || libc::setresuid(uid, uid, uid) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! One day of the summary while it is written: rows kept decoded, written together with the
+//! position they stand for.
+
+use super::config::StoreError;
+use super::fold::{self, Detail, Event, HOUR_NS};
+use super::keys::{self, Posting};
+use super::log::StoredGap;
+use super::rows::{self, CredentialRow, FileRow, GapRow, HourRow, NodeRow, Row, SessionRow, SourceRow, UserRow};
+use crate::segment::{Batch, Segment};
+use glasshive_event::detail::{File, Login};
+use glasshive_event::{Kind, LogId, SessionId, Timestamp};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Nanoseconds of a day.
+const DAY_NS: i64 = 24 * HOUR_NS;
+/// Events whose time is this far from when they came are filed under the day they came: a node with
+/// a wrong clock must not make thousands of days.
+const PAST_NS: i64 = 400 * DAY_NS;
+const FUTURE_NS: i64 = DAY_NS;
+/// Rows of one table kept decoded between commits.
+const CACHED: usize = 2_048;
+
+/// A UTC day, counted from 1970-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Day(pub(crate) i32);
+
+impl Day {
+    /// The day of a time.
+    pub(crate) fn of(ns: i64) -> Self {
+        Self(i32::try_from(ns.div_euclid(DAY_NS)).unwrap_or(0))
+    }
+
+    /// The day an event of this time is filed under, given when it came.
+    pub(crate) fn filed(wall_ns: i64, received_ns: i64) -> Self {
+        let near = received_ns.saturating_sub(PAST_NS)..=received_ns.saturating_add(FUTURE_NS);
+        Self::of(if near.contains(&wall_ns) { wall_ns } else { received_ns })
+    }
+
+    /// Its first nanosecond.
+    pub(crate) fn start_ns(self) -> i64 {
+        i64::from(self.0).saturating_mul(DAY_NS)
+    }
+
+    /// Its last nanosecond.
+    pub(crate) fn end_ns(self) -> i64 {
+        self.start_ns().saturating_add(DAY_NS - 1)
+    }
+
+    /// `2026-01-31`: its directory.
+    pub(crate) fn name(self) -> String {
+        Timestamp(self.start_ns()).day()
+    }
+
+    /// Reads a directory's name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let day = Self::of(Timestamp::parse(&format!("{name}T00:00:00Z"), Timestamp(0)).ok()?.0);
+        (day.name() == name).then_some(day)
+    }
+}
+
+/// The day a session is filed under: the one of its id.
+pub(crate) fn session_day(session: &SessionId, received_ns: i64) -> Day {
+    let ns = i64::try_from(session.unix_ms()).ok().and_then(|ms| ms.checked_mul(1_000_000)).unwrap_or(i64::MAX);
+    Day::filed(ns, received_ns)
+}
+
+/// Rows of one kind, decoded.
+struct Table<R> {
+    tag: u8,
+    rows: HashMap<Vec<u8>, (R, bool)>,
+}
+
+impl<R: Row> Table<R> {
+    fn new(tag: u8) -> Self {
+        Self { tag, rows: HashMap::new() }
+    }
+
+    /// The row of a key, to be changed; read from the day when it is not here, new when it is not there.
+    fn change(&mut self, segment: &Segment, parts: &[&[u8]], change: impl FnOnce(&mut R)) -> Result<(), StoreError> {
+        let slot = match self.rows.entry(keys::key(self.tag, parts)) {
+            Entry::Occupied(slot) => slot.into_mut(),
+            Entry::Vacant(slot) => {
+                let stored = segment.get(slot.key()).map_err(StoreError::database(segment.dir().display().to_string()))?;
+                // A row of a later build is started anew: the summary can be rebuilt, the log is untouched.
+                let row = stored.and_then(|bytes| rows::decode(&bytes)).unwrap_or_default();
+                slot.insert((row, false))
+            }
+        };
+        change(&mut slot.0);
+        slot.1 = true;
+        Ok(())
+    }
+
+    /// Writes what changed into the batch.
+    fn put(&self, batch: &mut Batch) {
+        for (key, (row, _)) in self.rows.iter().filter(|(_, (_, dirty))| *dirty) {
+            batch.put(key, &rows::encode(row));
+        }
+    }
+
+    /// What changed is durable.
+    fn settle(&mut self) {
+        if self.rows.len() > CACHED {
+            self.rows.clear();
+        }
+        for (_, dirty) in self.rows.values_mut() {
+            *dirty = false;
+        }
+    }
+}
+
+/// A day being written.
+pub(crate) struct DayWork {
+    pub(crate) segment: Arc<Segment>,
+    positions: BTreeMap<LogId, u64>,
+    sessions: Table<SessionRow>,
+    credentials: Table<CredentialRow>,
+    files: Table<FileRow>,
+    hours: Table<HourRow>,
+    sources: Table<SourceRow>,
+    users: Table<UserRow>,
+    nodes: Table<NodeRow>,
+    /// Keys without a value that are new since the last commit.
+    marks: HashSet<Vec<u8>>,
+    /// Commits since it was last changed.
+    pub(crate) idle: u32,
+    pub(crate) dirty: bool,
+}
+
+impl DayWork {
+    /// Takes a day up where its stored positions say.
+    pub(crate) fn new(segment: Arc<Segment>) -> Result<Self, StoreError> {
+        let mut positions = BTreeMap::new();
+        let (low, high) = keys::span(&[keys::POSITION], 16);
+        for entry in segment.range(&low[..]..=&high[..]) {
+            let (key, value) = entry.map_err(StoreError::database(segment.dir().display().to_string()))?;
+            if let (Some(log), Ok(seq)) = (keys::tail(&key), <[u8; 8]>::try_from(&*value)) {
+                positions.insert(LogId(log), u64::from_be_bytes(seq));
+            }
+        }
+        Ok(Self {
+            segment,
+            positions,
+            sessions: Table::new(keys::SESSION),
+            credentials: Table::new(keys::CREDENTIAL),
+            files: Table::new(keys::FILE),
+            hours: Table::new(keys::HOUR),
+            sources: Table::new(keys::SOURCE),
+            users: Table::new(keys::USER),
+            nodes: Table::new(keys::NODE),
+            marks: HashSet::new(),
+            idle: 0,
+            dirty: false,
+        })
+    }
+
+    /// Whether this day already knows everything up to `seq` of a log.
+    pub(crate) fn knows(&self, log: LogId, seq: u64) -> bool {
+        self.positions.get(&log).is_some_and(|known| *known >= seq)
+    }
+
+    /// Moves a log's position; part of the next commit.
+    pub(crate) fn advance(&mut self, log: LogId, seq: u64) {
+        self.positions.insert(log, seq);
+        self.dirty = true;
+    }
+
+    /// What an event means to its session.
+    pub(crate) fn session(&mut self, event: &Event<'_>, session: SessionId) -> Result<(), StoreError> {
+        let mut own = false;
+        let mut first = false;
+        self.sessions.change(&self.segment, &[&session.0], |row| {
+            let before = row.events;
+            fold::fold_session(row, event);
+            own = row.events > before;
+            first = own && (before == 0 || matches!(event.detail, Detail::Open(_)));
+        })?;
+        if !own {
+            return Ok(());
+        }
+        if first {
+            self.mark(keys::key(keys::ENDING, &[&keys::reversed(&session)]));
+            if let Some(parent) = event.envelope.parent {
+                self.mark(keys::key(keys::CHILD, &[&parent.0, &session.0]));
+            }
+            self.find_by(Posting::Node, event.node.as_bytes(), session);
+            self.find_by(Posting::Net, event.net.as_bytes(), session);
+            if let Some(decoy) = &event.envelope.decoy {
+                self.find_by(Posting::Decoy, decoy.as_bytes(), session);
+            }
+            if let Some(service) = &event.envelope.service {
+                self.find_by(Posting::Service, service.as_bytes(), session);
+            }
+            let claimed = event.envelope.claimed.map(|end| end.ip);
+            for ip in event.envelope.wire.map(|wire| wire.source.ip).into_iter().chain(claimed) {
+                self.mark(keys::posting(Posting::Source, &keys::ip16(ip), session));
+            }
+        }
+        match &event.detail {
+            Detail::Login(login) => {
+                self.find_by(Posting::User, &login.user.to_bytes(), session);
+                if let Some(pivot) = &login.secret_pivot {
+                    self.find_by(Posting::Hash, pivot.as_bytes(), session);
+                }
+            }
+            Detail::File(file) => self.find_by(Posting::Hash, file.sha256.as_bytes(), session),
+            _ => {}
+        }
+        for (_, value) in fold::fingerprints(event) {
+            self.find_by(Posting::Fingerprint, value.as_bytes(), session);
+        }
+        Ok(())
+    }
+
+    /// What an event means to everything else.
+    pub(crate) fn totals(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
+        let node = keys::text16(event.node.as_bytes());
+        self.nodes.change(&self.segment, &[&node], |row| fold::fold_node(row, event))?;
+        let hour_ns = self.hour(event);
+        let hour = u32::try_from(hour_ns / HOUR_NS).unwrap_or(0).to_be_bytes();
+        let service = event.envelope.service.as_deref().unwrap_or_default();
+        let of = keys::parts16(&[event.net.as_bytes(), service.as_bytes()]);
+        self.hours.change(&self.segment, &[&hour, &of], |row| fold::fold_hour(row, event, hour_ns))?;
+        let judgement = matches!(event.kind, Some(Kind::Finding | Kind::Audit));
+        let source = event.envelope.source().map(|end| end.ip).filter(|_| !judgement);
+        if let Some(ip) = source {
+            self.sources.change(&self.segment, &[&keys::ip16(ip)], |row| fold::fold_source(row, event, ip))?;
+        }
+        match &event.detail {
+            Detail::Login(login) => self.login(event, login, source),
+            Detail::File(file) => self.file(event, file),
+            _ => Ok(()),
+        }
+    }
+
+    /// A gap somebody declared.
+    pub(crate) fn gap(&mut self, log: LogId, gap: &StoredGap) -> Result<(), StoreError> {
+        self.nodes.change(&self.segment, &[&keys::text16(gap.node.as_bytes())], |row| {
+            let row_gap = GapRow { wall_ns: gap.received_ns, log, from: Some(gap.from), to: Some(gap.to), why: fold::cut(&gap.why) };
+            if row.node.is_empty() {
+                *row = NodeRow { node: gap.node.clone(), net: gap.net.clone(), first_ns: gap.received_ns, ..NodeRow::default() };
+                row.last_ns = gap.received_ns;
+            }
+            row.first_ns = row.first_ns.min(gap.received_ns);
+            row.last_ns = row.last_ns.max(gap.received_ns);
+            row.received_ns = row.received_ns.max(gap.received_ns);
+            fold::add_gap(row, row_gap);
+        })
+    }
+
+    /// Everything since the last commit, with its positions, durable.
+    pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
+        if !self.dirty {
+            self.idle = self.idle.saturating_add(1);
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        self.sessions.put(&mut batch);
+        self.credentials.put(&mut batch);
+        self.files.put(&mut batch);
+        self.hours.put(&mut batch);
+        self.sources.put(&mut batch);
+        self.users.put(&mut batch);
+        self.nodes.put(&mut batch);
+        for key in &self.marks {
+            batch.put(key, &[]);
+        }
+        for (log, seq) in &self.positions {
+            batch.put(&keys::key(keys::POSITION, &[&log.0]), &seq.to_be_bytes());
+        }
+        self.segment.apply(batch).map_err(StoreError::database(self.segment.dir().display().to_string()))?;
+        self.sessions.settle();
+        self.credentials.settle();
+        self.files.settle();
+        self.hours.settle();
+        self.sources.settle();
+        self.users.settle();
+        self.nodes.settle();
+        self.marks.clear();
+        self.dirty = false;
+        self.idle = 0;
+        Ok(())
+    }
+
+    fn login(&mut self, event: &Event<'_>, login: &Login, source: Option<IpAddr>) -> Result<(), StoreError> {
+        let user = login.user.to_bytes();
+        let pivot = login.secret_pivot.as_deref().unwrap_or_default();
+        let credential = keys::parts16(&[&user, pivot.as_bytes(), login.secret_kind.as_bytes()]);
+        self.credentials.change(&self.segment, &[&credential], |row| fold::fold_credential(row, event, login))?;
+        self.users.change(&self.segment, &[&keys::text16(&user)], |row| fold::fold_user(row, event, login))?;
+        if let Some(ip) = source {
+            self.mark(keys::key(keys::TRIED, &[&keys::ip16(ip), &credential]));
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, event: &Event<'_>, file: &File) -> Result<(), StoreError> {
+        let key = keys::text16(file.sha256.as_bytes());
+        self.files.change(&self.segment, &[&key], |row| fold::fold_file(row, event, file))
+    }
+
+    /// Hour of an event; of its receipt when its clock is far off.
+    fn hour(&self, event: &Event<'_>) -> i64 {
+        let filed = Day::filed(event.wall_ns, event.received_ns);
+        let ns = if filed == Day::of(event.wall_ns) { event.wall_ns } else { event.received_ns };
+        ns.div_euclid(HOUR_NS).saturating_mul(HOUR_NS)
+    }
+
+    fn find_by(&mut self, by: Posting, value: &[u8], session: SessionId) {
+        if !value.is_empty() {
+            self.mark(keys::posting(by, &keys::text16(value), session));
+        }
+    }
+
+    fn mark(&mut self, key: Vec<u8>) {
+        self.marks.insert(key);
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole links over loopback: a journal and a store in memory, everything between them real.
+
+mod bulk;
+mod chaos;
+mod clocks;
+mod enrolment;
+mod hostile;
+mod lab;
+mod pipe;
+mod records;

@@ -1,0 +1,249 @@
+//! The command line of the decoys daemon.
+
+use crate::app::{self, App};
+use crate::config;
+use crate::persona::file::load_all;
+use crate::services::SERVICES;
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use glasshive_daemon::shutdown::Shutdown;
+use glasshive_daemon::telemetry;
+use glasshive_link::identity::{IdentityDir, Token};
+use glasshive_link::{NodeName, SystemClock};
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Decoy hosts that record every visitor. Starts nothing towards the outside but the link to its controller.
+#[derive(Parser)]
+#[command(
+    name = "glasshive-decoys",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Begin with:
+  glasshive-decoys check                      is everything plausible and bindable?
+  glasshive-decoys identity join TOKEN …      become a node (the token comes from `glasshive enroll`)
+  glasshive-decoys run                        serve until told to stop
+As root, visitors reach the decoys' own addresses and ports through nftables and TPROXY; as an ordinary
+user every decoy listens on loopback, on its ports + 20000 (ssh on 20022).
+Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
+pub struct Cli {
+    /// Configuration file.
+    #[arg(long, env = "GLASSHIVE_CONFIG", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Directory of journal, identity and keys (default: `state_dir` of the configuration).
+    #[arg(long)]
+    state_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the configured decoys until told to stop.
+    Run,
+    /// Read configuration and personas, build every service, and say what would be open.
+    Check {
+        /// Print the nftables rules of the transparent entry.
+        #[arg(long)]
+        nft: bool,
+    },
+    /// List the services a persona can offer.
+    Services {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the personas of the persona directory.
+    Personas {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The node's identity towards its controller.
+    #[command(subcommand)]
+    Identity(Identity),
+    /// Print shell completions.
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages to a directory.
+    Man {
+        /// Directory.
+        directory: PathBuf,
+    },
+    /// Keeps the link's process alive; started by `run`.
+    #[command(hide = true)]
+    LinkKeeper,
+    /// The link's own process; started by its keeper.
+    #[command(hide = true)]
+    LinkHelper,
+}
+
+#[derive(Subcommand)]
+enum Identity {
+    /// Join online with the one-time token that `glasshive enroll NODE` printed.
+    Join {
+        /// The token.
+        token: Token,
+        /// Address and port of the controller (default: `link.controller`).
+        #[arg(long, value_name = "HOST:PORT")]
+        controller: Option<String>,
+    },
+    /// Make a key and print a certificate request, for `glasshive enroll --sign FILE`.
+    Request,
+    /// Install the bundle that `glasshive enroll --sign` printed (from standard input).
+    Install,
+    /// Show who this node is.
+    Show,
+}
+
+/// Runs the command line.
+pub fn main(cli: Cli) -> ExitCode {
+    if let Err(error) = telemetry::init(telemetry::Format::Text, "warn,glasshive=info") {
+        eprintln!("glasshive-decoys: {error}");
+        return ExitCode::FAILURE;
+    }
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("glasshive-decoys: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let load = || config::load(&cli.config, cli.state_dir.as_deref());
+    match cli.command {
+        Command::Run => {
+            let app = App::prepare(load()?, &cli.config)?;
+            runtime()?.block_on(async {
+                let shutdown = Shutdown::new();
+                shutdown.on_signals().context("listening for signals")?;
+                app.run(shutdown).await
+            })
+        }
+        Command::Check { nft } => check(&load()?, nft),
+        Command::Services { json } => {
+            services(json);
+            Ok(())
+        }
+        Command::Personas { json } => personas(&load()?, json),
+        Command::Identity(command) => identity(&load()?, command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "glasshive-decoys", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man { directory } => {
+            std::fs::create_dir_all(&directory)?;
+            clap_mangen::generate_to(<Cli as clap::CommandFactory>::command(), &directory).context("writing man pages")
+        }
+        Command::LinkKeeper => app::link::keeper_main(&load()?, &cli.config),
+        Command::LinkHelper => app::link::helper_main(&load()?),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
+}
+
+fn check(config: &config::Config, nft: bool) -> anyhow::Result<()> {
+    let transparent = config.decoy.iter().all(|decoy| !decoy.addresses.is_empty());
+    let hosts = app::hosts(config, transparent)?;
+    let targets = crate::targets::Targets::new(&hosts);
+    if nft {
+        print!("{}", targets.nft(config.tproxy_port));
+        return Ok(());
+    }
+    for host in &hosts {
+        let decoy = &host.decoy;
+        let addresses: Vec<_> = decoy.addresses.iter().map(ToString::to_string).collect();
+        println!("{}: persona {}, {} as {}, on {}", decoy.name, decoy.persona, decoy.fqdn(), decoy.os, addresses.join(", "));
+        for offered in &host.offered {
+            let ports: Vec<_> = offered.ports.iter().map(ToString::to_string).collect();
+            println!("  {:<12} {}", offered.def.name, ports.join(", "));
+        }
+    }
+    println!("ok");
+    Ok(())
+}
+
+fn services(json: bool) {
+    for def in SERVICES {
+        let transports: Vec<_> = def.transports.iter().map(|t| t.name()).collect();
+        if json {
+            println!(
+                "{}",
+                serde_json::json!({"service": def.name, "transports": transports, "ports": def.default_ports, "summary": def.summary})
+            );
+        } else {
+            let ports: Vec<_> = def.default_ports.iter().map(ToString::to_string).collect();
+            println!("{:<12} {:<8} {:<8} {}", def.name, transports.join("+"), ports.join(","), def.summary);
+        }
+    }
+}
+
+fn personas(config: &config::Config, json: bool) -> anyhow::Result<()> {
+    for persona in load_all(&config.personas).map_err(|why| anyhow::anyhow!(why))?.values() {
+        let worn: Vec<_> = config.decoy.iter().filter(|decoy| decoy.persona == persona.name).map(|decoy| decoy.name.as_str()).collect();
+        if json {
+            println!("{}", serde_json::json!({"persona": persona.name, "hash": persona.hash, "file": persona.path, "decoys": worn}));
+        } else {
+            println!(
+                "{:<16} {}  worn by: {}",
+                persona.name,
+                persona.hash.get(..12).unwrap_or_default(),
+                if worn.is_empty() { "nobody".into() } else { worn.join(", ") }
+            );
+        }
+    }
+    Ok(())
+}
+
+fn identity(config: &config::Config, command: Identity) -> anyhow::Result<()> {
+    let dir = IdentityDir::new(config.state_dir.join("identity"));
+    let clock = Arc::new(SystemClock);
+    match command {
+        Identity::Join { token, controller } => {
+            let address = match (&controller, &config.link.controller) {
+                (Some(text), _) => text.parse().map_err(|error| anyhow::anyhow!("--controller: {error}"))?,
+                (None, Some(address)) => address.clone(),
+                (None, None) => anyhow::bail!("where is the controller? give --controller HOST:PORT or set link.controller in decoys.toml"),
+            };
+            let identity = runtime()?.block_on(glasshive_link::client::join(&address.to_string(), &token, &dir, clock.clone()))?;
+            println!(
+                "joined as {} of net {}; certificate valid for {} days; restart the daemon to connect",
+                identity.node,
+                identity.net,
+                identity.days_left(glasshive_daemon::clock::wall_ns())
+            );
+        }
+        Identity::Request => {
+            let node: NodeName = config.node.parse().map_err(|error| anyhow::anyhow!("key node: {error}"))?;
+            std::io::stdout().write_all(dir.request(&node)?.as_bytes())?;
+        }
+        Identity::Install => {
+            let mut bundle = Vec::new();
+            std::io::stdin().take(1 << 20).read_to_end(&mut bundle).context("reading the bundle from standard input")?;
+            let identity = dir.install(&bundle)?;
+            println!("installed: {} of net {}; restart the daemon to connect", identity.node, identity.net);
+        }
+        Identity::Show if !dir.exists() => println!("no identity yet: this node runs standalone (see `identity join --help`)"),
+        Identity::Show => {
+            let identity = dir.load()?;
+            println!(
+                "{} of net {}, controller pin {}, certificate valid for {} days",
+                identity.node,
+                identity.net,
+                identity.pin()?,
+                identity.days_left(glasshive_daemon::clock::wall_ns())
+            );
+        }
+    }
+    Ok(())
+}

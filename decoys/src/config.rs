@@ -1,0 +1,214 @@
+//! `decoys.toml`: which decoys this node pretends, where its journal lives, how it reaches its controller.
+
+use glasshive_daemon::config::{ConfigError, HostPort, Listen, Loaded, Period, Prefix, Size, Source};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the file is when `--config` does not say.
+pub const DEFAULT_PATH: &str = "/etc/glasshive/decoys.toml";
+
+/// How visitors come in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryMode {
+    /// TPROXY when root, plain listeners otherwise.
+    #[default]
+    Auto,
+    /// One transparent listener a family; nftables decides what is open.
+    Tproxy,
+    /// Plain listeners on loopback, port + `port_offset`.
+    Plain,
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Journal, identity, keys and captured files live here.
+    #[serde(default = "default_state")]
+    pub state_dir: PathBuf,
+    /// Name of this node until an enrolment gives it one.
+    #[serde(default = "default_node")]
+    pub node: String,
+    /// Net this node belongs to; part of the key that joins sessions with captured packets.
+    pub net: String,
+    /// Directory of persona files.
+    #[serde(default = "default_personas")]
+    pub personas: PathBuf,
+    /// How visitors come in.
+    #[serde(default)]
+    pub entry: EntryMode,
+    /// Added to every port in plain mode.
+    #[serde(default = "default_offset")]
+    pub port_offset: u16,
+    /// Port of the transparent listeners on loopback.
+    #[serde(default = "default_tproxy_port")]
+    pub tproxy_port: u16,
+    /// The pretended hosts.
+    #[serde(default)]
+    pub decoy: Vec<DecoyConfig>,
+    /// PROXY protocol.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+    /// The journal.
+    #[serde(default)]
+    pub journal: JournalConfig,
+    /// Captured files.
+    #[serde(default)]
+    pub files: FilesConfig,
+    /// The link to the controller.
+    #[serde(default)]
+    pub link: LinkConfig,
+    /// The daemon's isolation.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// FTP's passive ports: first and last, inclusive.
+    #[serde(default = "default_passive")]
+    pub passive_ports: (u16, u16),
+}
+
+/// One pretended host.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecoyConfig {
+    /// Unique name.
+    pub name: String,
+    /// Persona it wears.
+    pub persona: String,
+    /// Addresses it answers on.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Peers whose PROXY-protocol header is believed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Addresses of those peers; from all others the header is the visitor's first bytes.
+    #[serde(default)]
+    pub from: Vec<Prefix>,
+}
+
+/// What to do when the journal may not grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFull {
+    /// Accept loops pause until there is room.
+    #[default]
+    Pause,
+    /// The oldest records go, with a gap record.
+    DropOldest,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// Most disk space.
+    pub quota: Size,
+    /// Oldest record kept once acknowledged (or, standalone, at all).
+    pub max_age: Period,
+    /// What to do when full.
+    pub on_full: OnFull,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self { quota: Size(4 << 30), max_age: Period(Duration::from_secs(30 * 86_400)), on_full: OnFull::Pause }
+    }
+}
+
+/// Captured files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilesConfig {
+    /// Most disk space; the oldest go first, counted.
+    pub quota: Size,
+}
+
+impl Default for FilesConfig {
+    fn default() -> Self {
+        Self { quota: Size(1 << 30) }
+    }
+}
+
+/// The link to the controller.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkConfig {
+    /// The controller this node dials.
+    pub controller: Option<HostPort>,
+    /// Where this node listens when the controller dials it.
+    pub listen: Option<Listen>,
+}
+
+/// The daemon's isolation.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Isolation {
+    /// User the daemon becomes when started as root.
+    pub user: Option<String>,
+    /// System calls and files are restricted after start.
+    pub lockdown: bool,
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        Self { user: None, lockdown: true }
+    }
+}
+
+fn default_state() -> PathBuf {
+    "/var/lib/glasshive/decoys".into()
+}
+fn default_node() -> String {
+    "decoys".into()
+}
+fn default_personas() -> PathBuf {
+    "/etc/glasshive/personas".into()
+}
+fn default_offset() -> u16 {
+    20_000
+}
+fn default_tproxy_port() -> u16 {
+    7_400
+}
+fn default_passive() -> (u16, u16) {
+    (40_000, 40_063)
+}
+
+/// Reads and checks the file, `GLASSHIVE_*` and the flags.
+///
+/// # Errors
+/// One line naming file, key and remedy.
+pub fn load(path: &Path, state_dir: Option<&Path>) -> Result<Config, ConfigError> {
+    let state = state_dir.map(|dir| dir.to_string_lossy().into_owned());
+    let loaded: Loaded<Config> = Source::file(path).environment().flag("state_dir", state).load()?;
+    let config = &loaded.value;
+    if config.net.is_empty() {
+        return Err(loaded.refuse("net", "must name the net this node belongs to, as in the controller's [net.NAME]"));
+    }
+    if config.decoy.is_empty() {
+        return Err(loaded.refuse("decoy", "no decoy is configured; add [[decoy]] with name, persona and addresses"));
+    }
+    let mut names = BTreeSet::new();
+    let mut addresses = BTreeSet::new();
+    for decoy in &config.decoy {
+        if decoy.name.is_empty() || !names.insert(&decoy.name) {
+            return Err(loaded.refuse("decoy", format!("name {:?} is empty or used twice; give every decoy its own", decoy.name)));
+        }
+        for address in &decoy.addresses {
+            if !addresses.insert(address) {
+                return Err(loaded.refuse("decoy", format!("{}: address {address} belongs to two decoys; remove one", decoy.name)));
+            }
+        }
+    }
+    let (first, last) = config.passive_ports;
+    if first == 0 || last < first || last - first >= 1024 {
+        return Err(loaded.refuse("passive_ports", "must be [first, last] with at most 1024 ports, such as [40000, 40063]"));
+    }
+    Ok(loaded.value)
+}

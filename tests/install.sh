@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what `make demo` (argument demo) or `make test` (argument test) needs from Debian's packages.
+# As an ordinary user it installs nothing and prints the one command that would.
+set -euo pipefail
+
+if ! command -v cargo >/dev/null; then
+  echo "Rust is missing: install rustup from your usual source, then run: rustup toolchain install 1.95.0 (Debian 12's own rustc 1.63 is too old)" >&2
+  exit 1
+fi
+
+# program:package
+demo="cc:gcc ssh:openssh-client sshpass:sshpass curl:curl lftp:lftp dig:bind9-dnsutils script:bsdutils asciinema:asciinema ip:iproute2 nft:nftables"
+tests="$demo nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet"
+[ "${1:-demo}" = test ] && wanted=$tests || wanted=$demo
+
+missing=()
+for pair in $wanted; do
+  program=${pair%%:*}
+  [ -n "$(PATH=$PATH:/usr/sbin:/sbin command -v "$program" || true)" ] || missing+=("${pair##*:}")
+done
+[ -e /usr/include/pcap/pcap.h ] || missing+=(libpcap-dev)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo "missing: run this once, then again: sudo apt-get install -y ${missing[*]}" >&2
+  exit 1
+fi
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+# A package index from long ago, or none, cannot name what is to be had now.
+apt-get -qq update
+apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
