@@ -388,9 +388,15 @@ fn meminfo(f: &Facts, now: i64) -> String {
     t
 }
 
-impl ProcView {
-    /// The modification time `ls -l` shows for what the kernel makes up.
-    pub(super) fn mtime(path: &[u8], now: i64, boot: i64) -> i64 {
-        if path.starts_with(b"/sys") { boot } else { now }
+/// The modification time that `ls` and `stat` show: what the kernel makes up carries the start of the machine or the time of
+/// the look.
+pub(super) fn shown_time(path: &[u8], node: &Node, now: i64, boot: i64) -> i64 {
+    if path.starts_with(b"/proc/") {
+        return now;
     }
+    let made = |dir: &[u8]| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'));
+    if made(b"/proc") || made(b"/sys") || made(b"/dev") || made(b"/run") {
+        return node.mtime.max(boot + 2);
+    }
+    node.mtime
 }

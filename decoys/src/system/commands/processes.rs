@@ -433,7 +433,7 @@ pub(in crate::system) fn kill(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let mut strong = false;
     if let Some(first) = rest.first() {
         if first == b"-l" || first == b"-L" {
-            if let Some(n) = rest.get(1).and_then(|a| number::<usize>(a)) {
+            if let Some(n) = rest.get(1).and_then(number::<usize>) {
                 let name = SIGNALS.get((n & 127).wrapping_sub(1)).copied().unwrap_or("");
                 cx.say(&format!("{name}\n"));
                 return 0;

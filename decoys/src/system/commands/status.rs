@@ -193,7 +193,7 @@ pub(super) fn last(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         .iter()
         .skip(1)
         .find_map(|a| number::<usize>(a.strip_prefix(b"-n").filter(|r| !r.is_empty()).or(a.strip_prefix(b"-"))?))
-        .or_else(|| args.iter().skip_while(|a| a.as_slice() != b"-n").nth(1).and_then(|a| number(a)))
+        .or_else(|| args.iter().skip_while(|a| a.as_slice() != b"-n").nth(1).and_then(number))
         .unwrap_or(usize::MAX);
     let s = cx.x.session;
     let f = &cx.x.machine.facts;

@@ -410,6 +410,7 @@ impl<'m> Exec<'m> {
             Kind::File(Content::Bytes(b)) => Ok(b.clone()),
             Kind::File(Content::Made(made)) => Ok(Arc::new(match made {
                 Made::Zeros(n) => vec![0; (*n as usize).min(limits::PIPE)],
+                Made::Script(size, name) => crate::system::binary::script(name, *size as usize),
                 Made::Program(size, name) => {
                     self.spend(size / 1_024);
                     crate::system::binary::program(&self.machine.facts.seed, name, (*size as usize).min(2 * limits::PIPE))

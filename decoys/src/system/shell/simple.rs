@@ -52,7 +52,7 @@ impl Exec<'_> {
             && let Some(value) = st.aliases.get(name).cloned()
             && !self.aliased.contains(name)
         {
-            return self.alias(st, io, name, &value, assigns, words, redirs);
+            return self.alias(st, io, (name, &value), assigns, words, redirs);
         }
         let before = st.last;
         let args = self.words(st, io, words);
@@ -152,7 +152,15 @@ impl Exec<'_> {
         127
     }
 
-    fn alias(&mut self, st: &mut State, io: Io, name: &[u8], value: &[u8], assigns: &[Assign], words: &[Word], redirs: &[Redir]) -> i32 {
+    fn alias(
+        &mut self,
+        st: &mut State,
+        io: Io,
+        (name, value): (&[u8], &[u8]),
+        assigns: &[Assign],
+        words: &[Word],
+        redirs: &[Redir],
+    ) -> i32 {
         let mut lex = Lexer::new(value, false);
         let parsed = parser::program(&mut lex);
         let Ok(mut node) = parsed else {
@@ -318,7 +326,7 @@ impl Exec<'_> {
         self.forks = self.forks.wrapping_add(1);
         self.pass(900_000);
         let Some(node) = self.fs.get(path) else { return 127 };
-        if let Kind::File(Content::Made(Made::Program(_, name))) = &node.kind {
+        if let Kind::File(Content::Made(Made::Program(_, name) | Made::Script(_, name))) = &node.kind {
             let called = args.first().map(|a| crate::system::fs::split(a).1.to_vec()).unwrap_or_default();
             let entry = commands::find(name.as_bytes()).or_else(|| commands::find(&called));
             return match entry {

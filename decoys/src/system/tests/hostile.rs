@@ -16,7 +16,8 @@ thread_local! {
 fn survives(text: &[u8], peer: u8) {
     MACHINE.with(|machine| {
         for tty in [false, true] {
-            let mut shell = machine.login(login(if peer % 2 == 0 { "root" } else { "deploy" }, &format!("203.0.113.{peer}:7"), tty));
+            let mut shell =
+                machine.login(login(if peer.is_multiple_of(2) { "root" } else { "deploy" }, &format!("203.0.113.{peer}:7"), tty));
             for input in [EOF, Input { bytes: b"", eof: false }] {
                 let ran = shell.run(text, input, NOW);
                 assert!(ran.stdout.len() + ran.stderr.len() <= limits::OUTPUT + 256);
