@@ -305,7 +305,7 @@ pub(super) struct Fs<'m> {
 
 impl Fs<'_> {
     fn root(&self) -> Node {
-        let mut node = Node::new(Kind::Dir, 0o755, 0, 0, self.base.get(b"/etc").map_or(0, |n| n.mtime));
+        let mut node = Node::new(Kind::Dir, 0o755, 0, 0, self.base.get(b"/boot").map_or(0, |n| n.mtime));
         node.ino = 2;
         node
     }

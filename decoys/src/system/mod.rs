@@ -17,6 +17,7 @@ mod commands;
 mod facts;
 mod fs;
 pub mod limits;
+mod login_shell;
 mod machine;
 mod proc;
 mod profile_debian12;
@@ -30,7 +31,8 @@ pub use api::{
     Account, Client, Download, Executed, Extra, How, Input, Login, MachineSpec, OsProfile, OverlayStats, Ran, Tty, Via, Waiting,
     WrittenFile,
 };
-pub use machine::{Machine, MachineError, Shell};
+pub use login_shell::Shell;
+pub use machine::{Machine, MachineError};
 pub use terminal::{Action, Completion, Mode, Terminal};
 
 #[cfg(test)]

@@ -164,10 +164,10 @@ pub(super) fn pid_file(view: &ProcView, machine: &Machine, pid: u32, name: &str)
 
 /// `/proc/mounts`.
 pub(super) fn mounts(f: &Facts) -> String {
-    let run = f.mem_kb / 10;
+    let run = (f.mem_kb / 10) & !3;
     format!(
         "sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\nudev /dev devtmpfs rw,nosuid,relatime,size={}k,nr_inodes={},mode=755,inode64 0 0\ndevpts /dev/pts devpts rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=000 0 0\ntmpfs /run tmpfs rw,nosuid,nodev,noexec,relatime,size={run}k,mode=755,inode64 0 0\n/dev/{}1 / ext4 rw,relatime,errors=remount-ro 0 0\nsecurityfs /sys/kernel/security securityfs rw,nosuid,nodev,noexec,relatime 0 0\ntmpfs /dev/shm tmpfs rw,nosuid,nodev,inode64 0 0\ntmpfs /run/lock tmpfs rw,nosuid,nodev,noexec,relatime,size=5120k,inode64 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot 0 0\npstore /sys/fs/pstore pstore rw,nosuid,nodev,noexec,relatime 0 0\nbpf /sys/fs/bpf bpf rw,nosuid,nodev,noexec,relatime,mode=700 0 0\nsystemd-1 /proc/sys/fs/binfmt_misc autofs rw,relatime,fd=30,pgrp=1,timeout=0,minproto=5,maxproto=5,direct,pipe_ino=13118 0 0\nhugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize=2M 0 0\nmqueue /dev/mqueue mqueue rw,nosuid,nodev,noexec,relatime 0 0\ndebugfs /sys/kernel/debug debugfs rw,nosuid,nodev,noexec,relatime 0 0\ntracefs /sys/kernel/tracing tracefs rw,nosuid,nodev,noexec,relatime 0 0\nconfigfs /sys/kernel/config configfs rw,nosuid,nodev,noexec,relatime 0 0\ntmpfs /run/user/0 tmpfs rw,nosuid,nodev,relatime,size={}k,nr_inodes={},mode=700,inode64 0 0\n",
-        f.mem_kb / 2 - 20_000,
+        (f.mem_kb / 2 - 20_000) & !3,
         f.mem_kb / 8 - 5_000,
         f.disk,
         run - 4,
@@ -343,7 +343,7 @@ fn cpuinfo(f: &Facts, core: u32) -> String {
 
 fn meminfo(f: &Facts, now: i64) -> String {
     let m = f.memory(now);
-    let anon = m.total.saturating_sub(m.free + m.buffers + m.cached + m.slab) / 2;
+    let anon = m.total.saturating_sub(m.free + m.buffers + m.cached + m.slab) / 8 * 4;
     let rows: [(&str, u64); 34] = [
         ("MemTotal", m.total),
         ("MemFree", m.free),
@@ -382,6 +382,8 @@ fn meminfo(f: &Facts, now: i64) -> String {
     ];
     let mut t = String::new();
     for (name, value) in rows.iter().filter(|r| r.0 != "NFS_Unstable") {
+        // The kernel counts pages of 4 KiB.
+        let value = if name.starts_with("Vmalloc") { *value } else { value & !3 };
         t.push_str(&format!("{:<16}{value:>8} kB\n", format!("{name}:")));
     }
     t.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\nHugepagesize:       2048 kB\nHugetlb:               0 kB\n");

@@ -234,7 +234,7 @@ pub(super) fn exec(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn exit(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    if cx.name == "logout" && !cx.st.interactive {
+    if cx.name == "logout" && cx.st.label.first() != Some(&b'-') {
         cx.complain("not login shell: use `exit'");
         return 1;
     }
@@ -249,7 +249,12 @@ pub(super) fn exit(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         }
     }
     if cx.st.interactive && !cx.st.subshell {
-        cx.err("logout\n");
+        let word = match (cx.st.posix, cx.st.label.first()) {
+            (true, _) => "",
+            (false, Some(b'-')) => "logout\n",
+            (false, _) => "exit\n",
+        };
+        cx.err(word);
     }
     cx.st.last = status;
     cx.x.flow = Flow::Exit;

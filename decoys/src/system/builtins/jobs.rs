@@ -140,9 +140,9 @@ pub(super) fn ulimit(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         .collect();
     if letters.contains(&b'a') {
         for (_, name, unit, v) in LIMITS {
-            cx.say(&format!("{name:<27} {:>20} {}\n", format!("({unit})"), value(v)));
+            cx.say(&format!("{name}{:>width$} {}\n", format!("({unit})"), value(v), width = 47usize.saturating_sub(name.len())));
         }
-        cx.say("file locks                                  (-x) unlimited\n");
+        cx.say("file locks                                 (-x) unlimited\n");
         return 0;
     }
     let letter = letters.first().copied().unwrap_or(b'f');

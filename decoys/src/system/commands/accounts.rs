@@ -4,7 +4,7 @@ use super::{Cx, has, number, show, value};
 use crate::system::{
     api::How,
     fs::{Content, Kind, Who},
-    shell::simple::Passwd,
+    shell::{exec::Fd, simple::Passwd},
 };
 
 pub(super) fn whoami(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
@@ -534,10 +534,12 @@ pub(super) fn getent(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 pub(super) fn su(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let mut user = b"root".to_vec();
     let mut command = None;
+    let mut login = false;
     let mut rest = args.iter().skip(1);
     while let Some(arg) = rest.next() {
         match arg.as_slice() {
-            b"-" | b"-l" | b"--login" | b"-m" | b"-p" => {}
+            b"-" | b"-l" | b"--login" => login = true,
+            b"-m" | b"-p" => {}
             b"-c" | b"--command" => command = rest.next().cloned(),
             b"-s" | b"--shell" | b"-g" | b"-G" => {
                 rest.next();
@@ -568,13 +570,12 @@ pub(super) fn su(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     match command {
         Some(text) => cx.x.script(&inner, cx.io, &text, &[b"bash".to_vec()], false),
         None => {
-            // A shell of its own that reads the rest of the input; on a terminal the session itself changes over.
-            if cx.x.is_tty(cx.io.get(0)) {
-                cx.st.who = inner.who;
-                cx.st.user = inner.user;
-                cx.st.home = inner.home.clone();
-                cx.st.export(b"HOME", inner.home);
-                return 0;
+            // A shell of its own that reads the rest of the input.
+            if cx.stdin_fd() == Fd::Terminal && !cx.st.subshell && !cx.x.ended() && cx.x.depth <= 1 {
+                if login {
+                    inner.cwd.clone_from(&inner.home);
+                }
+                return cx.x.nest(&inner, if login { b"-bash" } else { b"bash" }, false);
             }
             let text = cx.input();
             cx.x.script(&inner, cx.io, &text, &[b"bash".to_vec()], false)

@@ -197,9 +197,9 @@ fn decorated(cx: &Cx<'_, '_>, options: &[(u8, Vec<u8>)], entry: &Entry, name: &[
     out
 }
 
-fn size_text(entry: &Node, human_readable: bool) -> String {
+fn size_text(entry: &Node, human_readable: bool, minor: usize) -> String {
     match entry.kind {
-        Kind::Char(a, b) | Kind::Block(a, b) => format!("{a}, {b:>3}"),
+        Kind::Char(a, b) | Kind::Block(a, b) => format!("{a}, {b:>minor$}"),
         _ if human_readable => human(entry.size()),
         _ => entry.size().to_string(),
     }
@@ -267,7 +267,12 @@ fn list(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], entries: &[Entry], long:
     }
     let user = |e: &Entry| users.get(&e.node.uid).cloned().unwrap_or_default();
     let group = |e: &Entry| groups.get(&e.node.gid).cloned().unwrap_or_default();
-    let sizes: Vec<String> = entries.iter().map(|e| size_text(&e.node, on(b'h'))).collect();
+    let minor = entries.iter().filter_map(|e| match e.node.kind {
+        Kind::Char(_, b) | Kind::Block(_, b) => Some(b.to_string().len()),
+        _ => None,
+    });
+    let minor = minor.max().unwrap_or(0);
+    let sizes: Vec<String> = entries.iter().map(|e| size_text(&e.node, on(b'h'), minor)).collect();
     let widest = |items: &mut dyn Iterator<Item = usize>| items.max().unwrap_or(0);
     let wl = widest(&mut links.iter().map(String::len));
     let wu = widest(&mut entries.iter().map(|e| user(e).len()));

@@ -7,7 +7,7 @@ use crate::system::{
     shell::{
         arith,
         escape::{self, Style},
-        exec::{Exec, Io},
+        exec::{Exec, Fd, Io},
         state::State,
     },
 };
@@ -194,6 +194,10 @@ pub(super) fn bash(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     shell(cx, args, false)
 }
 
+fn label_of(argv: &[Vec<u8>]) -> Vec<u8> {
+    argv.first().cloned().unwrap_or_default()
+}
+
 fn shell(cx: &mut Cx<'_, '_>, args: &[Vec<u8>], posix: bool) -> i32 {
     let name = args.first().cloned().unwrap_or_default();
     let mut rest = args.get(1..).unwrap_or_default();
@@ -245,7 +249,9 @@ fn shell(cx: &mut Cx<'_, '_>, args: &[Vec<u8>], posix: bool) -> i32 {
         if stdin {
             argv.extend(rest.iter().cloned());
         }
-        // Lines are run as they come, so that later commands may read what follows in the input.
+        if cx.stdin_fd() == Fd::Terminal && !cx.st.subshell && !cx.x.ended() && cx.x.depth <= 1 {
+            return cx.x.nest(cx.st, &label_of(&argv), posix);
+        }
         let text = cx.input();
         if cx.x.waiting.is_some() {
             return 0;
@@ -384,7 +390,7 @@ pub(super) fn nohup(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     if cx.name == "nohup" && cx.x.is_tty(cx.io.get(1)) {
         cx.err("nohup: ignoring input and appending output to 'nohup.out'\n");
         if let Ok(fd) = cx.x.open_write(cx.st, b"nohup.out", true, crate::system::api::How::Command("nohup")) {
-            cx.io = cx.io.with(1, fd).with(0, crate::system::shell::exec::Fd::Null);
+            cx.io = cx.io.with(1, fd).with(0, Fd::Null);
         }
     }
     run_words(cx, rest)

@@ -604,7 +604,7 @@ pub(super) fn yes(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     line.push(b'\n');
     // A pipe's reader stops it long before; on its own it runs into the bound.
     let endless = !matches!(cx.io.get(1), Fd::Pipe(_));
-    let total = if endless { limits::OUTPUT + 1 } else { 131_072 };
+    let total = if endless { limits::OUTPUT + line.len() } else { 131_072 };
     let block = line.repeat((total / line.len()).max(1));
     cx.out(&block);
     141

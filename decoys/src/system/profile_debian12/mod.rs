@@ -487,6 +487,19 @@ const DAEMONS: [(&str, &str, &str, u64, u64); 14] = [
     ("inetutils-inetd", "/usr/sbin/inetutils-inetd", "root", 4_096, 2_304),
 ];
 
+/// The system accounts that the persona's services brought: name, uid, gid.
+pub(super) fn service_accounts(spec: &MachineSpec) -> Vec<(&'static str, u32, u32)> {
+    let mut all: Vec<(&'static str, u32, u32)> = Vec::new();
+    for (_, service) in &spec.services {
+        let Some(user) = DAEMONS.iter().find(|d| d.0 == service).map(|d| d.2).filter(|u| *u != "root") else { continue };
+        if !all.iter().any(|a| a.0 == user) {
+            let n = all.len() as u32;
+            all.push((user, 103 + n, 111 + n));
+        }
+    }
+    all
+}
+
 /// The processes that run since the start.
 pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) -> Vec<Process> {
     let mut all = Vec::new();
@@ -648,7 +661,7 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
         let known = DAEMONS.iter().find(|d| d.0 == name);
         let (args, user, vsz, rss) =
             known.map_or_else(|| (format!("/usr/sbin/{name}"), "root", 18_000, 5_200), |d| (d.1.to_owned(), d.2, d.3, d.4));
-        let uid = if user == "root" { 0 } else { 105 };
+        let uid = service_accounts(spec).iter().find(|a| a.0 == user).map_or(0, |a| a.1);
         daemon(&mut all, name, &args, user, uid, vsz, rss, "Ss", "?", 6);
         if name == "nginx" || name == "apache2" {
             for _ in 0..facts.cores.min(4) {

@@ -63,11 +63,15 @@ impl Exec<'_> {
         let Some(name) = args.first().cloned() else {
             // A command substitution's status counts when nothing else does.
             st.last = if words.is_empty() { 0 } else { after };
-            let Some(_) = self.redirect(st, io, redirs) else { return 1 };
+            let Some(_) = self.redirect(st, io, redirs) else { return 1 + i32::from(st.posix) };
             for assign in assigns {
                 if !self.assign(st, io, assign) {
                     self.discard(st);
                     return 1;
+                }
+                if st.flag(b'x') {
+                    let value = commands::quote_shell(&st.get(&assign.name).unwrap_or_default());
+                    let _ = self.write(io.get(2), &[b"+ ".as_slice(), &assign.name, b"=", &value, b"\n"].concat());
                 }
             }
             return st.last;
@@ -78,7 +82,7 @@ impl Exec<'_> {
             let _ = self.write(io.get(2), &[b"+ ".as_slice(), &shown, b"\n"].concat());
         }
         let outer = io;
-        let Some(io) = self.redirect(st, io, redirs) else { return 1 };
+        let Some(io) = self.redirect(st, io, redirs) else { return 1 + i32::from(st.posix) };
         let target = self.target(st, &name);
         let declares = matches!(name.as_slice(), b"declare" | b"typeset" | b"local" | b"export" | b"readonly");
         let mut saved: Vec<(Vec<u8>, Option<super::state::Var>)> = Vec::new();
@@ -406,8 +410,8 @@ impl Exec<'_> {
         self.script(st, io, &content, args, posix)
     }
 
-    /// Runs a text as a script in a shell of its own.
-    pub(in crate::system) fn script(&mut self, st: &State, io: Io, text: &[u8], args: &[Vec<u8>], posix: bool) -> i32 {
+    /// The state of a shell started from this one.
+    pub(in crate::system) fn child(&mut self, st: &State, args: &[Vec<u8>], posix: bool) -> State {
         let mut inner = self.subshell(st);
         inner.subshell = false;
         inner.vars.retain(|_, v| v.export);
@@ -425,6 +429,32 @@ impl Exec<'_> {
         inner.numbered = inner.label != b"bash";
         inner.args = args.iter().skip(1).cloned().collect();
         inner.last = 0;
+        inner.first_line = 1;
+        inner
+    }
+
+    /// Starts a shell that reads the session's own input: on a terminal with prompts.
+    pub(in crate::system) fn nest(&mut self, st: &State, label: &[u8], posix: bool) -> i32 {
+        let mut inner = self.child(st, &[label.to_vec()], posix);
+        if self.session.tty.is_some() {
+            inner.interactive = true;
+            inner.numbered = false;
+            let prompt = match (posix, st.who.uid) {
+                (true, 0) => b"# ".to_vec(),
+                (true, _) => b"$ ".to_vec(),
+                (false, _) => st.get(b"PS1").unwrap_or_else(|| b"\\u@\\h:\\w\\$ ".to_vec()),
+            };
+            inner.set(b"PS1", prompt);
+            inner.set(b"PS2", "> ");
+        }
+        self.nested = Some(Box::new(inner));
+        self.flow = Flow::Stop;
+        0
+    }
+
+    /// Runs a text as a script in a shell of its own.
+    pub(in crate::system) fn script(&mut self, st: &State, io: Io, text: &[u8], args: &[Vec<u8>], posix: bool) -> i32 {
+        let mut inner = self.child(st, args, posix);
         if text.len() > limits::SOURCE {
             self.cut = true;
         }

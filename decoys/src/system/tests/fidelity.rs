@@ -227,6 +227,7 @@ fn no_two_machines_alike() {
 
 #[test]
 fn error_texts_as_bash_gives_them() {
+    let mut wrong = Vec::new();
     // Recorded from bash 5.2.15 and dash 0.5.12 of Debian 12.
     for (command, stderr, exit) in [
         ("nosuch", "bash: nosuch: command not found\n", 127),
@@ -292,9 +293,12 @@ fn error_texts_as_bash_gives_them() {
         ("ls --foo", "ls: unrecognized option '--foo'\nTry 'ls --help' for more information.\n", 2),
         ("set -x; echo 'a b' $((1+1)) >/dev/null; x=1", "+ echo 'a b' 2\n+ x=1\n", 0),
     ] {
-        let ran = exec(&format!("cd /tmp; {command}"));
-        assert_eq!((text(&ran.stderr).as_str(), ran.exit), (stderr, exit), "{command}");
+        let ran = exec(command);
+        if (text(&ran.stderr).as_str(), ran.exit) != (stderr, exit) {
+            wrong.push(format!("{command}: {} {:?}, not {exit} {stderr:?}", ran.exit, text(&ran.stderr)));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The loaders of three families, up to the delivered sample.
@@ -311,7 +315,6 @@ fn loaders_deliver_their_sample() {
     assert!(run("enable").0.contains("enable"));
     run("system");
     run("shell");
-    // A nested shell on a terminal is not left here: its input ends at once.
     run("sh");
     assert!(run("/bin/busybox ECCHI").0.contains("No such file or directory"));
     assert!(run("cat /proc/mounts; /bin/busybox ECCHI").0.contains("/dev/shm"));

@@ -72,7 +72,7 @@ fn unfinished_lines_ask_for_more() {
     assert_eq!(text(&run(&mut shell, "echo b").stdout), "a\nb\n");
     let bad = run(&mut shell, "echo )");
     assert_eq!(text(&bad.stdout), "-bash: syntax error near unexpected token `)'\n");
-    assert_eq!(text(&run(&mut shell, "history 2").stdout), "    9  echo )\n   10  history 2\n");
+    assert_eq!(text(&run(&mut shell, "history 2").stdout), "    5  echo )\n    6  history 2\n");
     let end = run(&mut shell, "exit 3");
     assert!(end.logout && end.exit == 3 && text(&end.stdout) == "logout\n");
 }
@@ -178,4 +178,67 @@ fn time_is_told() {
     assert_eq!((text(&ran.stdout).as_str(), ran.took.as_secs()), ("33\n", 3));
     let ran = exec("timeout 2 sleep 100; echo $?");
     assert_eq!((text(&ran.stdout).as_str(), ran.took.as_secs()), ("124\n", 2));
+}
+
+#[test]
+fn shells_inside_shells_on_a_terminal() {
+    let machine = machine();
+    let mut shell = machine.login(login("root", "198.51.100.9:1", true));
+    let open = Input { bytes: b"", eof: false };
+    assert!(shell.run(b"x=1; sh", open, NOW).waiting.is_none());
+    assert_eq!(text(&shell.prompt()), "# ");
+    assert_eq!(text(&shell.run(b"echo [$x] $0", open, NOW).stdout), "[] sh\n");
+    assert_eq!(text(&shell.run(b"nosuch", open, NOW).stdout), "sh: 2: nosuch: not found\n");
+    assert!(shell.run(b"for i in 1; do", open, NOW).needs_more);
+    assert_eq!(text(&shell.run(b"echo $i; done", open, NOW).stdout), "1\n");
+    let ran = shell.run(b"exit 4", open, NOW);
+    assert_eq!((ran.logout, ran.exit, text(&ran.stdout).as_str()), (false, 4, ""));
+    assert_eq!(text(&shell.run(b"echo $? $x", open, NOW).stdout), "4 1\n");
+    shell.run(b"su - deploy", open, NOW);
+    assert_eq!(text(&shell.run(b"whoami; pwd", open, NOW).stdout), "deploy\n/home/deploy\n");
+    assert_eq!(text(&shell.run(b"bash", open, NOW).stdout), "");
+    assert_eq!(text(&shell.run(b"exit", open, NOW).stdout), "exit\n");
+    assert_eq!(text(&shell.run(b"exit", open, NOW).stdout), "logout\n");
+    assert_eq!(text(&shell.run(b"whoami", open, NOW).stdout), "root\n");
+    for _ in 0..40 {
+        shell.run(b"bash", open, NOW);
+    }
+    assert!(shell.run(b"exit", open, NOW).stdout.starts_with(b"exit"));
+}
+
+#[test]
+fn a_shell_fed_through_a_channel_answers_line_by_line() {
+    let machine = machine();
+    let open = Input { bytes: b"", eof: false };
+    let mut shell = machine.login(login("root", "198.51.100.9:1", false));
+    let ran = shell.run(b"echo start; sh", open, NOW);
+    assert_eq!((text(&ran.stdout).as_str(), ran.waiting, ran.logout), ("start\n", Some(Waiting::Line), false));
+    let ran = shell.input(b"echo one\necho tw", false, NOW);
+    assert_eq!((text(&ran.stdout).as_str(), ran.waiting), ("one\n", Some(Waiting::Line)));
+    assert_eq!(text(&shell.input(b"o; x=5\n", false, NOW).stdout), "two\n");
+    // A command inside takes its input from what follows.
+    assert_eq!(text(&shell.input(b"read y; echo got $y $x\n", false, NOW).stdout), "");
+    assert_eq!(text(&shell.input(b"line\necho next\n", false, NOW).stdout), "got line 5\nnext\n");
+    assert_eq!(text(&shell.input(b"head -n1\nfirst\necho after\n", false, NOW).stdout), "first\nafter\n");
+    assert_eq!(text(&shell.input(b"for i in a b\ndo echo $i\n", false, NOW).stdout), "");
+    assert_eq!(text(&shell.input(b"done\n", false, NOW).stdout), "a\nb\n");
+    for n in 0..600 {
+        shell.input(format!("echo -n 0123456789abcdef0123456789abcdef >> /tmp/drop{}\n", n % 2).as_bytes(), false, NOW);
+    }
+    assert_eq!(text(&shell.input(b"wc -c < /tmp/drop0\n", false, NOW).stdout), "9600\n");
+    let ran = shell.input(b"exit 3\n", true, NOW);
+    assert_eq!((ran.logout, ran.exit), (true, 3));
+    // The end of the input ends it too.
+    let mut shell = machine.login(login("root", "198.51.100.9:1", false));
+    shell.run(b"bash -s", open, NOW);
+    let ran = shell.input(b"echo a; false\ncat > /tmp/tail\nrest\n", false, NOW);
+    assert_eq!(text(&ran.stdout), "a\n");
+    let ran = shell.hang_up(NOW);
+    assert_eq!((ran.logout, ran.files_written[0].content.as_slice()), (true, b"rest\n".as_slice()));
+    // Lines on a connection without a terminal: numbered messages, no prompt words.
+    let mut shell = machine.login(Login { interactive: true, ..login("root", "198.51.100.9:1", false) });
+    assert!(!shell.run(b"echo a", open, NOW).logout);
+    assert_eq!(text(&shell.run(b"nosuch", open, NOW).stderr), "-bash: line 2: nosuch: command not found\n");
+    let ran = shell.run(b"exit 2", open, NOW);
+    assert_eq!((ran.logout, ran.exit, ran.stdout.len() + ran.stderr.len()), (true, 2, 0));
 }
