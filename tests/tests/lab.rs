@@ -195,7 +195,7 @@ fn refused_starts() {
     assert!(said.contains("29100") || said.contains("20080"), "names the port: {said}");
     assert!(said.contains("glasshive-decoy") || said.contains(&pid.to_string()), "names the holder: {said}");
     let (code, _, said) = world.cli_result(&["serve"]).unwrap();
-    assert_eq!(code, 1, "{said}");
+    assert_eq!(code, 6, "{said}");
     assert!(said.trim().lines().count() == 1, "{said}");
     knock(SocketAddr::from(([127, 0, 0, 1], 29_100)), 1).unwrap();
     world.wait_sessions(1, LIMIT).unwrap();

@@ -125,9 +125,8 @@ pub(super) async fn forward(mut task: Task, conn: Conn) {
                         return;
                     }
                 }
-                (Event::Eof, _) => {
-                    let _ = to.shutdown().await;
-                }
+                // Nothing can follow: once the service is done as well the channel closes, as sshd does it.
+                (Event::Eof, _) => break,
                 (Event::Resize(..) | Event::Interrupt, _) => {}
             }
         }
