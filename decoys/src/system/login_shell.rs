@@ -209,7 +209,8 @@ impl Shell {
         while let Some((rest, _)) = &mut self.reading {
             let end = rest.iter().position(|b| *b == b'\n');
             let whole = end.is_some() || rest.len() > limits::SOURCE;
-            if !whole && !(eof && !rest.is_empty()) {
+            let last = eof && !rest.is_empty();
+            if !whole && !last {
                 break;
             }
             let mut line: Vec<u8> = rest.drain(..end.map_or(rest.len().min(limits::SOURCE), |p| p + 1)).collect();

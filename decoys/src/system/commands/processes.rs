@@ -427,12 +427,9 @@ pub(super) fn top(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         ));
     }
     cx.say(&out);
-    while !batch {
-        // It stays until a line with a q; the visitor's ^C ends it too.
-        match cx.x.read_until(cx.io.get(0), b'\n') {
-            Some(line) if !line.contains(&b'q') => {}
-            _ => break,
-        }
+    // It stays until a line with a q; the visitor's ^C ends it too.
+    if !batch {
+        while cx.x.read_until(cx.io.get(0), b'\n').is_some_and(|line| !line.contains(&b'q')) {}
     }
     0
 }
