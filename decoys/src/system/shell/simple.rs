@@ -190,6 +190,13 @@ impl Exec<'_> {
             self.complain(st, io, &format!("{}: readonly variable", String::from_utf8_lossy(name)));
             return false;
         }
+        // Lists are copied when they change.
+        let length = match st.vars.get(name).map(|v| &v.value) {
+            Some(Value::Array(list)) => list.len(),
+            Some(Value::Map(map)) => map.len(),
+            _ => 0,
+        };
+        self.spend(length as u64 / 16);
         match &assign.value {
             AssignValue::Array(items) => {
                 let old = st.vars.get(name).map(|v| v.value.clone());
