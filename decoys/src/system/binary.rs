@@ -30,3 +30,20 @@ pub(super) fn program(seed: &[u8], name: &str, size: usize) -> Vec<u8> {
     out.truncate(size);
     out
 }
+
+/// A script of the system: its interpreter's line, then comment up to its size.
+pub(super) fn script(name: &str, size: usize) -> Vec<u8> {
+    let interpreter = if matches!(name, "adduser" | "deluser" | "debconf" | "deb-systemd-helper") { "/usr/bin/perl" } else { "/bin/sh" };
+    let mut out = format!("#!{interpreter}\n# {name}\n").into_bytes();
+    while out.len() + 1 < size {
+        let room = (size - out.len() - 1).min(71);
+        out.push(b'#');
+        out.resize(out.len() + room - 1, b' ');
+        out.push(b'\n');
+        if room < 2 {
+            break;
+        }
+    }
+    out.resize(size, b'\n');
+    out
+}

@@ -174,10 +174,10 @@ impl Facts {
         let cores = *rng.pick(&[1u32, 2, 2, 4, 4, 8])?;
         let gigabytes = *rng.pick(&[2u64, 4, 4, 8, 16])?;
         // Firmware and kernel take their part of the nominal size.
-        let mem_kb = gigabytes * 1_048_576 - 38_000 - gigabytes * 11_000 - rng.range(0, 3_000) * 4;
+        let mem_kb = (gigabytes * 1_048_576 - 38_000 - gigabytes * 11_000 - rng.range(0, 3_000) * 4) & !3;
         let swap_kb = if rng.range(0, 3) == 0 { 0 } else { 998_396 + rng.range(0, 3) * 1_000 };
         let disk = *rng.pick(&["sda", "vda", "vda"])?;
-        let root_kb = *rng.pick(&[19u64, 24, 39, 49, 78])? * 1_048_576 + rng.range(20_000, 400_000) * 4 % 900_000;
+        let root_kb = *rng.pick(&[19u64, 24, 39, 49, 78])? * 1_048_576 + rng.range(20_000, 225_000) * 4;
         let v4 =
             spec.addresses.iter().find_map(|a| if let IpAddr::V4(v) = a { Some(*v) } else { None }).unwrap_or(Ipv4Addr::new(10, 0, 2, 15));
         let [a, b, c, d] = v4.octets();
@@ -193,7 +193,7 @@ impl Facts {
             swap_kb,
             disk,
             root_kb,
-            root_used_kb: 1_500_000 + rng.range(0, 6_000_000).min(root_kb / 4),
+            root_used_kb: (1_500_000 + rng.range(0, 6_000_000).min(root_kb / 4)) & !3,
             iface: rng.pick(&["eth0", "ens3", "ens18", "ens192", "enp1s0"])?,
             v4,
             gateway,
@@ -250,7 +250,7 @@ impl Facts {
     /// Memory in KiB: free, available, buffers, cached, shared, swap free.
     pub(super) fn memory(&self, now: i64) -> Memory {
         let total = self.mem_kb;
-        let part = |base: u64, spread: u64, label: &str, step: i64| base + (self.noise(label, now, step) * spread as f64) as u64;
+        let part = |base: u64, spread: u64, label: &str, step: i64| (base + (self.noise(label, now, step) * spread as f64) as u64) & !3;
         let used = part(total / 14 + 90_000, total / 40, "used", 90);
         let buffers = part(total / 90, total / 300, "buf", 400);
         let cached = part(total / 4, total / 16, "cache", 700);
@@ -259,7 +259,7 @@ impl Facts {
         Memory {
             total,
             free,
-            available: free + cached * 19 / 20 + buffers / 2,
+            available: (free + cached * 19 / 20 + buffers / 2) & !3,
             buffers,
             cached,
             shared: part(520, 300, "shm", 3_000),
@@ -272,7 +272,7 @@ impl Facts {
     /// Used KiB of the root file system.
     pub(super) fn disk_used(&self, now: i64) -> u64 {
         let days = (now - self.installed).max(0) as u64 / 3_600;
-        let grown = (days * (40 + self.busy * 6)).min(self.root_kb / 3);
+        let grown = (days * (40 + self.busy * 6)).min(self.root_kb / 3) & !3;
         self.root_used_kb + grown + (self.noise("disk", now, 300) * 900.0) as u64 * 4
     }
 

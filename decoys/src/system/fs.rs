@@ -54,6 +54,8 @@ pub(super) enum Made {
     Pid(u32, &'static str),
     /// A program of this size; the bytes are drawn from its name.
     Program(u64, &'static str),
+    /// A script that comes with the system, of this size.
+    Script(u64, &'static str),
     /// This many zero bytes (what `dd if=/dev/zero` leaves).
     Zeros(u64),
 }
@@ -94,11 +96,13 @@ pub(super) struct Node {
     pub mtime: i64,
     pub nanos: u32,
     pub ino: u64,
+    /// Size of a directory as `stat` tells it; 0 where the kernel makes it up.
+    pub extent: u32,
 }
 
 impl Node {
     pub(super) fn new(kind: Kind, mode: u32, uid: u32, gid: u32, mtime: i64) -> Self {
-        Self { kind, mode, uid, gid, mtime, nanos: 0, ino: 0 }
+        Self { kind, mode, uid, gid, mtime, nanos: 0, ino: 0, extent: 4_096 }
     }
     pub(super) fn is_dir(&self) -> bool {
         self.kind == Kind::Dir
@@ -112,9 +116,9 @@ impl Node {
     /// The size as `stat` tells it.
     pub(super) fn size(&self) -> u64 {
         match &self.kind {
-            Kind::Dir => 4096,
+            Kind::Dir => u64::from(self.extent),
             Kind::File(Content::Bytes(b)) => b.len() as u64,
-            Kind::File(Content::Made(Made::Program(n, _) | Made::Zeros(n))) => *n,
+            Kind::File(Content::Made(Made::Program(n, _) | Made::Script(n, _) | Made::Zeros(n))) => *n,
             Kind::Link(t) => t.len() as u64,
             _ => 0,
         }
@@ -122,7 +126,7 @@ impl Node {
     /// 512-byte blocks on an ext4 with 4 KiB blocks.
     pub(super) fn blocks(&self) -> u64 {
         match &self.kind {
-            Kind::Dir => 8,
+            Kind::Dir => u64::from(self.extent / 4_096) * 8,
             Kind::File(_) => self.size().div_ceil(4096) * 8,
             _ => 0,
         }
@@ -230,6 +234,11 @@ impl Base {
             (node.uid, node.gid) = (uid, gid);
         }
     }
+    pub(super) fn touch(&mut self, path: &str, mtime: i64) {
+        if let Some(node) = self.nodes.get_mut(&key(path.as_bytes())) {
+            node.mtime = mtime;
+        }
+    }
     pub(super) fn get(&self, path: &[u8]) -> Option<&Node> {
         self.nodes.get(&key(path))
     }
@@ -296,7 +305,7 @@ pub(super) struct Fs<'m> {
 
 impl Fs<'_> {
     fn root(&self) -> Node {
-        let mut node = Node::new(Kind::Dir, 0o755, 0, 0, self.base.get(b"/etc").map_or(0, |n| n.mtime));
+        let mut node = Node::new(Kind::Dir, 0o755, 0, 0, self.base.get(b"/boot").map_or(0, |n| n.mtime));
         node.ino = 2;
         node
     }

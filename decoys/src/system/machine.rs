@@ -1,26 +1,20 @@
-//! The machine all sessions of a decoy share, and the shell each session drives.
+//! The machine all sessions of a decoy share: its files, facts and what it keeps for each source.
 
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use super::{
-    api::{Account, Client, How, Input, Login, MachineSpec, OsProfile, OverlayStats, Ran, Tty, Via, WrittenFile},
+    api::{Account, Client, Login, MachineSpec, OsProfile, OverlayStats, Tty, Via},
     facts::{Facts, Rng},
     fs::{Base, Fs, Overlay, Who},
     limits,
+    login_shell::Shell,
     proc::{ProcView, Process},
     profile_debian12,
-    shell::{
-        exec::{Exec, Flow},
-        lexer::{Fault, Lexer},
-        parser,
-        state::State,
-    },
-    terminal::Completion,
+    shell::state::State,
     time,
 };
 
@@ -143,8 +137,9 @@ impl Machine {
             args: Vec::new(),
             arg0: if login.interactive { b"-bash".to_vec() } else { b"bash".to_vec() },
             label: if login.interactive { b"-bash".to_vec() } else { b"bash".to_vec() },
-            numbered: false,
+            numbered: login.interactive && login.tty.is_none(),
             line: 1,
+            first_line: 1,
             flags: Default::default(),
             pipefail: false,
             shopt: Default::default(),
@@ -157,7 +152,7 @@ impl Machine {
             kept: Default::default(),
             random: Rng::new(&self.facts.seed, &[login.now_ns.to_le_bytes(), (pid as i64).to_le_bytes()].concat()),
             started: now,
-            interactive: login.interactive,
+            interactive: login.interactive && login.tty.is_some(),
             dirs: Vec::new(),
             getopts: 1,
             pipestatus: Vec::new(),
@@ -187,7 +182,7 @@ impl Machine {
         };
         session.processes = Arc::new(self.session_processes(&session, login.interactive));
         let greeting = self.greeting(&login, last, now);
-        Shell { machine: Arc::clone(self), session, state, overlay, partial: Vec::new(), pending: None, greeting, ended: false }
+        Shell::start(Arc::clone(self), session, state, overlay, greeting, login.interactive)
     }
 
     /// What is kept for sources.
@@ -216,7 +211,7 @@ impl Machine {
     }
 
     /// Counts what a source holds now and forgets others while that is too much.
-    fn account_bytes(&self, source: IpAddr, bytes: usize) {
+    pub(super) fn account_bytes(&self, source: IpAddr, bytes: usize) {
         let key = source_key(source);
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         sources.clock += 1;
@@ -229,7 +224,7 @@ impl Machine {
         sources.shrink(key);
     }
 
-    fn leave(&self, source: IpAddr) {
+    pub(super) fn leave(&self, source: IpAddr) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = sources.map.get_mut(&source_key(source)) {
             entry.terminals = entry.terminals.saturating_sub(1);
@@ -475,300 +470,4 @@ fn environment(state: &mut State, login: &Login, tty: &str, home: &str, shell: &
             state.set(name.as_bytes(), value);
         }
     }
-}
-
-struct Pending {
-    text: Vec<u8>,
-    stdin: Vec<u8>,
-    shown: (usize, usize),
-    now_ns: i64,
-    took: Duration,
-    before: Box<State>,
-    reported: usize,
-}
-
-/// One shell of one session.
-pub struct Shell {
-    machine: Arc<Machine>,
-    session: Session,
-    state: State,
-    overlay: Arc<Mutex<Overlay>>,
-    partial: Vec<u8>,
-    pending: Option<Pending>,
-    greeting: Vec<u8>,
-    ended: bool,
-}
-
-impl Drop for Shell {
-    fn drop(&mut self) {
-        if self.session.tty.is_some() {
-            self.machine.leave(self.session.client.peer.ip());
-        }
-    }
-}
-
-impl Shell {
-    /// What is printed between the login and the first prompt: kernel line, message of the day, last login.
-    pub fn greeting(&self) -> &[u8] {
-        &self.greeting
-    }
-
-    /// Runs one line, or one `bash -c` command. A call while [`Ran::waiting`] stood gives that command up first.
-    pub fn run(&mut self, line: &[u8], stdin: Input<'_>, now_ns: i64) -> Ran {
-        self.pending = None;
-        let room = limits::SOURCE.saturating_sub(self.partial.len() + 1);
-        let cut = line.len() > room;
-        let line = line.get(..line.len().min(room)).unwrap_or_default();
-        let mut text = std::mem::take(&mut self.partial);
-        if !text.is_empty() {
-            text.push(b'\n');
-        }
-        text.extend(line.iter().copied().filter(|b| *b != 0));
-        if self.state.interactive && !cut {
-            let mut lex = Lexer::new(&text, true);
-            loop {
-                match parser::unit(&mut lex) {
-                    Ok(Some(_)) => {}
-                    Err(Fault::End(_)) => {
-                        self.partial = text;
-                        return Ran { needs_more: true, known: true, ..Ran::default() };
-                    }
-                    _ => break,
-                }
-            }
-            self.remember(&text);
-        }
-        let before = (!stdin.eof).then(|| Box::new(self.state.clone()));
-        let mut stdin_bytes = stdin.bytes.to_vec();
-        stdin_bytes.truncate(limits::PIPE);
-        let mut ran = self.execute(&text, &stdin_bytes, stdin.eof, now_ns);
-        ran.cut |= cut;
-        self.after(&mut ran, before, text, stdin_bytes, now_ns);
-        ran
-    }
-
-    /// Continues a run that waits: `more` bytes of standard input, and whether it ended. Without a waiting run nothing happens.
-    pub fn input(&mut self, more: &[u8], eof: bool, now_ns: i64) -> Ran {
-        let Some(mut pending) = self.pending.take() else { return Ran { known: true, ..Ran::default() } };
-        let room = limits::PIPE.saturating_sub(pending.stdin.len());
-        pending.stdin.extend_from_slice(more.get(..more.len().min(room)).unwrap_or_default());
-        let eof = eof || more.len() > room;
-        // A long input is worked on when it doubles or ends, so that many small pieces do not cost the square.
-        if !eof && pending.stdin.len() > 16_384 && pending.stdin.len() < pending.reported * 2 {
-            let ran = Ran { waiting: Some(super::api::Waiting::Line), known: true, ..Ran::default() };
-            self.pending = Some(pending);
-            return ran;
-        }
-        // The same run again, with more input: everything up to the point it waited at repeats exactly.
-        self.state = (*pending.before).clone();
-        let mut ran = self.execute(&pending.text, &pending.stdin, eof, pending.now_ns);
-        let (out, err) = (ran.stdout.len(), ran.stderr.len());
-        ran.stdout.drain(..pending.shown.0.min(out));
-        ran.stderr.drain(..pending.shown.1.min(err));
-        ran.took = ran.took.saturating_sub(pending.took);
-        let _ = now_ns;
-        if ran.waiting.is_some() {
-            pending.shown = (out, err);
-            pending.took += ran.took;
-            pending.reported = pending.stdin.len();
-            self.pending = Some(pending);
-        }
-        ran
-    }
-
-    fn after(&mut self, ran: &mut Ran, before: Option<Box<State>>, text: Vec<u8>, stdin: Vec<u8>, now_ns: i64) {
-        if let (Some(_), Some(before)) = (ran.waiting, before) {
-            self.pending = Some(Pending {
-                text,
-                reported: stdin.len(),
-                stdin,
-                shown: (ran.stdout.len(), ran.stderr.len()),
-                now_ns,
-                took: ran.took,
-                before,
-            });
-        }
-    }
-
-    /// Interrupt (^C): drops an unfinished line or a waiting command.
-    pub fn interrupt(&mut self, _now_ns: i64) -> Ran {
-        self.partial.clear();
-        self.pending = None;
-        self.state.last = 130;
-        Ran { exit: 130, known: true, ..Ran::default() }
-    }
-
-    /// Whether an unfinished line is open, so that [`Shell::prompt`] gives the second prompt.
-    pub fn continues(&self) -> bool {
-        !self.partial.is_empty()
-    }
-
-    /// The terminal's size changed.
-    pub fn resize(&mut self, columns: u16, rows: u16) {
-        if let Some(tty) = &mut self.session.tty {
-            (tty.columns, tty.rows) = (columns, rows);
-            self.state.set(b"COLUMNS", columns.to_string());
-            self.state.set(b"LINES", rows.to_string());
-        }
-    }
-
-    /// Sets an environment variable the client sent (`LANG`, `LC_*`; others are refused as sshd's `AcceptEnv` does).
-    pub fn set_env(&mut self, name: &str, value: &[u8]) -> bool {
-        let ok = (name == "LANG" || name.starts_with("LC_"))
-            && name.len() < 64
-            && value.len() < 1_024
-            && super::shell::lexer::valid_name(name.as_bytes());
-        if ok {
-            self.state.export(name.as_bytes(), value);
-        }
-        ok
-    }
-
-    fn remember(&mut self, text: &[u8]) {
-        let control = self.state.text("HISTCONTROL");
-        if text.iter().all(u8::is_ascii_whitespace)
-            || !self.state.vars.contains_key(b"HISTFILE".as_slice()) && self.state.text("HISTSIZE") == b"0"
-        {
-            return;
-        }
-        if text.first() == Some(&b' ') && control.starts_with(b"ignore") {
-            return;
-        }
-        let history = Arc::make_mut(&mut self.state.history);
-        history.push_back(text.iter().copied().take(4_096).collect());
-        while history.len() > limits::HISTORY {
-            history.pop_front();
-        }
-    }
-
-    fn execute(&mut self, text: &[u8], stdin: &[u8], eof: bool, now_ns: i64) -> Ran {
-        if self.ended {
-            return Ran { logout: true, known: true, exit: self.state.last, ..Ran::default() };
-        }
-        let mut overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
-        // A run that waits is undone and repeated with more input; meanwhile the lock keeps other sessions of this source out.
-        let snapshot = (!eof).then(|| overlay.clone());
-        let procs = ProcView {
-            list: Arc::clone(&self.session.processes),
-            own: self.session.pid,
-            cwd: self.state.cwd.clone(),
-            tty: if self.session.tty.is_some() { format!("/dev/{}", self.session.tty_name).into_bytes() } else { Vec::new() },
-        };
-        let fs = Fs {
-            base: &self.machine.base,
-            over: &mut overlay,
-            procs,
-            now: (now_ns.div_euclid(1_000_000_000), now_ns.rem_euclid(1_000_000_000) as u32),
-        };
-        let mut exec = Exec::new(&self.machine, &self.session, fs, now_ns, Arc::new(stdin.to_vec()), eof);
-        let io = exec.initial(&self.state);
-        let mut status = exec.source(&mut self.state, io, text);
-        let mut ran = Ran { known: !exec.unknown, waiting: exec.waiting, cut: exec.cut, ..Ran::default() };
-        match exec.flow {
-            Flow::Exit => {
-                ran.logout = true;
-                status = exec.leave(&mut self.state, io, status);
-            }
-            Flow::Stop if exec.cut => status = 137,
-            _ => {}
-        }
-        if !self.state.interactive && ran.waiting.is_none() {
-            if exec.flow == Flow::None && !ran.logout {
-                status = exec.leave(&mut self.state, io, status);
-            }
-            ran.logout = true;
-        }
-        if exec.cut && exec.flow == Flow::Stop && ran.waiting.is_none() {
-            exec.flow = Flow::None;
-            exec.complain(&self.state, io, "Killed");
-        }
-        if ran.waiting.is_none() {
-            self.state.last = status;
-        }
-        let forks = exec.forks;
-        ran.exit = status & 0xff;
-        ran.took = Duration::from_nanos(exec.took_ns.unsigned_abs());
-        ran.files_written = written(&mut exec);
-        ran.downloads = std::mem::take(&mut exec.downloads);
-        ran.executed = std::mem::take(&mut exec.executed);
-        ran.stdout = std::mem::take(&mut exec.out);
-        ran.stderr = std::mem::take(&mut exec.err);
-        drop(exec);
-        self.session.forks = self.session.forks.wrapping_add(forks) % 100_000;
-        if ran.waiting.is_some()
-            && let Some(snapshot) = snapshot
-        {
-            *overlay = snapshot;
-            ran.files_written.clear();
-            ran.downloads.clear();
-            ran.executed.clear();
-        }
-        let bytes = overlay.bytes();
-        drop(overlay);
-        self.machine.account_bytes(self.session.client.peer.ip(), bytes);
-        self.ended = ran.logout;
-        ran
-    }
-
-    /// Candidates for the word at the end of `before`: file names, or command names at the start.
-    pub fn complete(&self, before: &[u8]) -> Completion {
-        let start =
-            before.iter().rposition(|b| matches!(b, b' ' | b'\t' | b';' | b'|' | b'&' | b'>' | b'<' | b'(' | b'=')).map_or(0, |p| p + 1);
-        let word = before.get(start..).unwrap_or_default();
-        let command = before.get(..start).unwrap_or_default().trim_ascii_end();
-        let first = matches!(command.last(), None | Some(b';' | b'|' | b'&' | b'('));
-        let mut overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
-        let fs = Fs { base: &self.machine.base, over: &mut overlay, procs: ProcView::default(), now: (0, 0) };
-        let mut words: Vec<Vec<u8>> = Vec::new();
-        if first && !word.contains(&b'/') {
-            if word.is_empty() {
-                return Completion::default();
-            }
-            for dir in [b"/usr/sbin".as_slice(), b"/usr/bin"] {
-                words.extend(fs.list(dir).into_iter().map(|(n, _)| n).filter(|n| n.starts_with(word)));
-            }
-            words.extend(super::builtins::names().filter(|n| n.as_bytes().starts_with(word)).map(|n| n.as_bytes().to_vec()));
-            words.sort();
-            words.dedup();
-        } else {
-            let cut = word.iter().rposition(|b| *b == b'/').map_or(0, |p| p + 1);
-            let (dir, name) = word.split_at_checked(cut).unwrap_or((b"", word));
-            let mut look = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
-            if look.starts_with(b"~/") {
-                look = [self.state.home.as_slice(), look.get(1..).unwrap_or_default()].concat();
-            }
-            if let Ok((real, node)) = fs.stat(&self.state.cwd, &look, true)
-                && node.is_dir()
-                && fs.may(&self.state.who, &node, 4)
-            {
-                for (entry, node) in fs.list(&real) {
-                    if entry.starts_with(name) && (!name.is_empty() || entry.first() != Some(&b'.')) {
-                        let is_dir = node.is_dir() || fs.stat(&real, &entry, true).is_ok_and(|(_, n)| n.is_dir());
-                        words.push([dir, &entry, if is_dir { b"/".as_slice() } else { b"" }].concat());
-                    }
-                }
-            }
-        }
-        words.truncate(1_000);
-        Completion { replace: word.len(), words }
-    }
-
-    /// The prompt to show; the second one while a line is unfinished.
-    pub fn prompt(&self) -> Vec<u8> {
-        if !self.partial.is_empty() {
-            return self.state.text("PS2");
-        }
-        super::prompt::render(&self.state, &self.machine.spec.hostname, &self.state.text("PS1"))
-    }
-}
-
-fn written(exec: &mut Exec<'_>) -> Vec<WrittenFile> {
-    let mut all = std::mem::take(&mut exec.removed);
-    let touched: Vec<(Vec<u8>, How)> = std::mem::take(&mut exec.touched).into_iter().collect();
-    for (path, how) in touched {
-        if let Ok(content) = exec.read_path(&path) {
-            all.push(WrittenFile { path, content, how, removed: false });
-        }
-    }
-    all
 }

@@ -10,18 +10,6 @@
 //! [`Shell`]; on a pty the bytes go through a [`Terminal`], whose lines go to [`Shell::run`]; on an
 //! exec channel the command goes to [`Shell::run`] at once and later bytes to [`Shell::input`].
 
-// The commands repeat shapes of the programs they stand for; merging those would hide which is which.
-#![allow(
-    clippy::type_complexity,
-    clippy::if_same_then_else,
-    clippy::redundant_closure,
-    clippy::while_let_on_iterator,
-    clippy::while_let_loop,
-    clippy::map_entry,
-    clippy::nonminimal_bool,
-    clippy::too_many_arguments
-)]
-
 mod api;
 mod binary;
 mod builtins;
@@ -29,6 +17,7 @@ mod commands;
 mod facts;
 mod fs;
 pub mod limits;
+mod login_shell;
 mod machine;
 mod proc;
 mod profile_debian12;
@@ -42,7 +31,8 @@ pub use api::{
     Account, Client, Download, Executed, Extra, How, Input, Login, MachineSpec, OsProfile, OverlayStats, Ran, Tty, Via, Waiting,
     WrittenFile,
 };
-pub use machine::{Machine, MachineError, Shell};
+pub use login_shell::Shell;
+pub use machine::{Machine, MachineError};
 pub use terminal::{Action, Completion, Mode, Terminal};
 
 #[cfg(test)]

@@ -164,10 +164,10 @@ pub(super) fn pid_file(view: &ProcView, machine: &Machine, pid: u32, name: &str)
 
 /// `/proc/mounts`.
 pub(super) fn mounts(f: &Facts) -> String {
-    let run = f.mem_kb / 10;
+    let run = (f.mem_kb / 10) & !3;
     format!(
         "sysfs /sys sysfs rw,nosuid,nodev,noexec,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,relatime 0 0\nudev /dev devtmpfs rw,nosuid,relatime,size={}k,nr_inodes={},mode=755,inode64 0 0\ndevpts /dev/pts devpts rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=000 0 0\ntmpfs /run tmpfs rw,nosuid,nodev,noexec,relatime,size={run}k,mode=755,inode64 0 0\n/dev/{}1 / ext4 rw,relatime,errors=remount-ro 0 0\nsecurityfs /sys/kernel/security securityfs rw,nosuid,nodev,noexec,relatime 0 0\ntmpfs /dev/shm tmpfs rw,nosuid,nodev,inode64 0 0\ntmpfs /run/lock tmpfs rw,nosuid,nodev,noexec,relatime,size=5120k,inode64 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate,memory_recursiveprot 0 0\npstore /sys/fs/pstore pstore rw,nosuid,nodev,noexec,relatime 0 0\nbpf /sys/fs/bpf bpf rw,nosuid,nodev,noexec,relatime,mode=700 0 0\nsystemd-1 /proc/sys/fs/binfmt_misc autofs rw,relatime,fd=30,pgrp=1,timeout=0,minproto=5,maxproto=5,direct,pipe_ino=13118 0 0\nhugetlbfs /dev/hugepages hugetlbfs rw,relatime,pagesize=2M 0 0\nmqueue /dev/mqueue mqueue rw,nosuid,nodev,noexec,relatime 0 0\ndebugfs /sys/kernel/debug debugfs rw,nosuid,nodev,noexec,relatime 0 0\ntracefs /sys/kernel/tracing tracefs rw,nosuid,nodev,noexec,relatime 0 0\nconfigfs /sys/kernel/config configfs rw,nosuid,nodev,noexec,relatime 0 0\ntmpfs /run/user/0 tmpfs rw,nosuid,nodev,relatime,size={}k,nr_inodes={},mode=700,inode64 0 0\n",
-        f.mem_kb / 2 - 20_000,
+        (f.mem_kb / 2 - 20_000) & !3,
         f.mem_kb / 8 - 5_000,
         f.disk,
         run - 4,
@@ -343,7 +343,7 @@ fn cpuinfo(f: &Facts, core: u32) -> String {
 
 fn meminfo(f: &Facts, now: i64) -> String {
     let m = f.memory(now);
-    let anon = m.total.saturating_sub(m.free + m.buffers + m.cached + m.slab) / 2;
+    let anon = m.total.saturating_sub(m.free + m.buffers + m.cached + m.slab) / 8 * 4;
     let rows: [(&str, u64); 34] = [
         ("MemTotal", m.total),
         ("MemFree", m.free),
@@ -382,15 +382,23 @@ fn meminfo(f: &Facts, now: i64) -> String {
     ];
     let mut t = String::new();
     for (name, value) in rows.iter().filter(|r| r.0 != "NFS_Unstable") {
+        // The kernel counts pages of 4 KiB.
+        let value = if name.starts_with("Vmalloc") { *value } else { value & !3 };
         t.push_str(&format!("{:<16}{value:>8} kB\n", format!("{name}:")));
     }
     t.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\nHugepagesize:       2048 kB\nHugetlb:               0 kB\n");
     t
 }
 
-impl ProcView {
-    /// The modification time `ls -l` shows for what the kernel makes up.
-    pub(super) fn mtime(path: &[u8], now: i64, boot: i64) -> i64 {
-        if path.starts_with(b"/sys") { boot } else { now }
+/// The modification time that `ls` and `stat` show: what the kernel makes up carries the start of the machine or the time of
+/// the look.
+pub(super) fn shown_time(path: &[u8], node: &Node, now: i64, boot: i64) -> i64 {
+    if path.starts_with(b"/proc/") {
+        return now;
     }
+    let made = |dir: &[u8]| path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'));
+    if made(b"/proc") || made(b"/sys") || made(b"/dev") || made(b"/run") {
+        return node.mtime.max(boot + 2);
+    }
+    node.mtime
 }

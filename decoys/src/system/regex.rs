@@ -82,6 +82,9 @@ pub(super) struct Regex {
     first: Option<u8>,
 }
 
+/// What to go back to: an operation and a place, or a saved slot and its old value.
+type Retry = (usize, usize, Option<(usize, Option<usize>)>);
+
 const MAX_OPS: usize = 8_192;
 
 struct Parser<'a> {
@@ -260,7 +263,7 @@ impl Regex {
     fn at(&self, text: &[u8], start: usize, work: &mut u64) -> Option<Groups> {
         let slots = self.groups * 2 + self.marks;
         let mut caps: Vec<Option<usize>> = vec![None; slots];
-        let mut stack: Vec<(usize, usize, Option<(usize, Option<usize>)>)> = Vec::new();
+        let mut stack: Vec<Retry> = Vec::new();
         let (mut pc, mut at) = (0usize, start);
         let mut best: Option<(usize, Vec<Option<usize>>)> = None;
         let word = |i: Option<usize>| i.and_then(|i| text.get(i)).is_some_and(|b| *b == b'_' || b.is_ascii_alphanumeric());

@@ -234,7 +234,7 @@ pub(super) fn exec(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 }
 
 pub(super) fn exit(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    if cx.name == "logout" && !cx.st.interactive {
+    if cx.name == "logout" && cx.st.label.first() != Some(&b'-') {
         cx.complain("not login shell: use `exit'");
         return 1;
     }
@@ -249,7 +249,12 @@ pub(super) fn exit(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         }
     }
     if cx.st.interactive && !cx.st.subshell {
-        cx.err("logout\n");
+        let word = match (cx.st.posix, cx.st.label.first()) {
+            (true, _) => "",
+            (false, Some(b'-')) => "logout\n",
+            (false, _) => "exit\n",
+        };
+        cx.err(word);
     }
     cx.st.last = status;
     cx.x.flow = Flow::Exit;
@@ -260,7 +265,7 @@ pub(super) fn give_back(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     if cx.st.locals.is_empty() && cx.x.sourcing == 0 {
         return cx.complain("can only `return' from a function or sourced script");
     }
-    let status = args.get(1).and_then(|a| number::<i64>(a)).map_or(cx.st.last, |n| (n & 0xff) as i32);
+    let status = args.get(1).and_then(number::<i64>).map_or(cx.st.last, |n| (n & 0xff) as i32);
     cx.st.last = status;
     cx.x.flow = Flow::Return;
     status
@@ -271,7 +276,7 @@ pub(super) fn leave_loop(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         cx.complain("only meaningful in a `for', `while', or `until' loop");
         return 0;
     }
-    let n = args.get(1).and_then(|a| number::<u32>(a)).unwrap_or(1).clamp(1, cx.x.loops);
+    let n = args.get(1).and_then(number::<u32>).unwrap_or(1).clamp(1, cx.x.loops);
     cx.x.flow = if cx.name == "break" { Flow::Break(n) } else { Flow::Continue(n) };
     0
 }

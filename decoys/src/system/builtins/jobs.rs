@@ -79,7 +79,7 @@ pub(super) fn history(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             };
         }
         Some(b"-d") => {
-            if let Some(at) = args.get(2).and_then(|a| number::<usize>(a)) {
+            if let Some(at) = args.get(2).and_then(number::<usize>) {
                 Arc::make_mut(&mut cx.st.history).remove(at.saturating_sub(1));
             }
             return 0;
@@ -91,7 +91,7 @@ pub(super) fn history(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         _ => {}
     }
     let all = Arc::clone(&cx.st.history);
-    let skip = args.get(1).and_then(|a| number::<usize>(a)).map_or(0, |n| all.len().saturating_sub(n));
+    let skip = args.get(1).and_then(number::<usize>).map_or(0, |n| all.len().saturating_sub(n));
     for (n, line) in all.iter().enumerate().skip(skip) {
         let text = [format!("{:>5}  ", n + 1).as_bytes(), line, b"\n"].concat();
         cx.out(&text);
@@ -140,9 +140,9 @@ pub(super) fn ulimit(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         .collect();
     if letters.contains(&b'a') {
         for (_, name, unit, v) in LIMITS {
-            cx.say(&format!("{name:<27} {:>20} {}\n", format!("({unit})"), value(v)));
+            cx.say(&format!("{name}{:>width$} {}\n", format!("({unit})"), value(v), width = 47usize.saturating_sub(name.len())));
         }
-        cx.say("file locks                                  (-x) unlimited\n");
+        cx.say("file locks                                 (-x) unlimited\n");
         return 0;
     }
     let letter = letters.first().copied().unwrap_or(b'f');

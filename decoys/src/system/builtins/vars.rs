@@ -337,7 +337,7 @@ fn flag(cx: &mut Cx<'_, '_>, letter: u8, on: bool) {
 }
 
 pub(super) fn shift(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
-    let n = args.get(1).and_then(|a| number::<usize>(a)).unwrap_or(1);
+    let n = args.get(1).and_then(number::<usize>).unwrap_or(1);
     if n > cx.st.args.len() {
         return 1;
     }
@@ -455,8 +455,8 @@ pub(super) fn read(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let mut rest = args.iter().skip(1);
     while let Some(arg) = rest.next() {
         if arg.first() == Some(&b'-') && arg.len() > 1 && names.is_empty() {
-            let mut letters = arg.iter().enumerate().skip(1);
-            while let Some((at, letter)) = letters.next() {
+            let letters = arg.iter().enumerate().skip(1);
+            for (at, letter) in letters {
                 match letter {
                     b'r' => raw = true,
                     b's' => silent = true,

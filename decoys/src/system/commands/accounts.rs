@@ -4,7 +4,7 @@ use super::{Cx, has, number, show, value};
 use crate::system::{
     api::How,
     fs::{Content, Kind, Who},
-    shell::simple::Passwd,
+    shell::{exec::Fd, simple::Passwd},
 };
 
 pub(super) fn whoami(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
@@ -154,11 +154,7 @@ pub(super) fn passwd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     if has(&options, b'd') || has(&options, b'l') || has(&options, b'u') || has(&options, b'e') {
         let secret = if has(&options, b'd') { String::new() } else { format!("!{}", crypt(cx)) };
         set_secret(cx, &user, &secret);
-        cx.say(if has(&options, b'l') || has(&options, b'e') || has(&options, b'd') {
-            "passwd: password changed.\n"
-        } else {
-            "passwd: password changed.\n"
-        });
+        cx.say("passwd: password changed.\n");
         return 0;
     }
     if uid != 0 {
@@ -298,7 +294,7 @@ pub(super) fn useradd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let accounts = cx.x.accounts();
     let taken = |id: u32| accounts.iter().any(|a| a.uid == id);
     let uid = value(&options, b'u')
-        .and_then(|u| number::<u32>(u))
+        .and_then(number::<u32>)
         .or_else(|| if system { (101..999).rev().find(|i| !taken(*i)) } else { (1_000..60_000).find(|i| !taken(*i)) })
         .unwrap_or(1_000);
     if value(&options, b'u').is_some() && taken(uid) && !has(&options, b'o') {
@@ -396,7 +392,7 @@ pub(super) fn usermod(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     if let Some(secret) = value(&options, b'p') {
         set_secret(cx, &user, &show(secret));
     }
-    let (shell, uid) = (value(&options, b's').map(show), value(&options, b'u').and_then(|u| number::<u32>(u)));
+    let (shell, uid) = (value(&options, b's').map(show), value(&options, b'u').and_then(number::<u32>));
     if shell.is_some() || uid.is_some() {
         edit(cx, b"/etc/passwd", |lines| {
             for line in lines.iter_mut() {
@@ -459,7 +455,7 @@ pub(super) fn groupadd(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         return 9;
     }
     let gid = value(&options, b'g')
-        .and_then(|g| number::<u32>(g))
+        .and_then(number::<u32>)
         .or_else(|| (1_000..60_000).find(|i| !groups.iter().any(|g| g.1 == *i)))
         .unwrap_or(1_000);
     edit(cx, b"/etc/group", |l| l.push(format!("{}:x:{gid}:", show(&name)).into_bytes()));
@@ -538,10 +534,12 @@ pub(super) fn getent(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
 pub(super) fn su(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let mut user = b"root".to_vec();
     let mut command = None;
+    let mut login = false;
     let mut rest = args.iter().skip(1);
     while let Some(arg) = rest.next() {
         match arg.as_slice() {
-            b"-" | b"-l" | b"--login" | b"-m" | b"-p" => {}
+            b"-" | b"-l" | b"--login" => login = true,
+            b"-m" | b"-p" => {}
             b"-c" | b"--command" => command = rest.next().cloned(),
             b"-s" | b"--shell" | b"-g" | b"-G" => {
                 rest.next();
@@ -572,13 +570,12 @@ pub(super) fn su(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     match command {
         Some(text) => cx.x.script(&inner, cx.io, &text, &[b"bash".to_vec()], false),
         None => {
-            // A shell of its own that reads the rest of the input; on a terminal the session itself changes over.
-            if cx.x.is_tty(cx.io.get(0)) {
-                cx.st.who = inner.who;
-                cx.st.user = inner.user;
-                cx.st.home = inner.home.clone();
-                cx.st.export(b"HOME", inner.home);
-                return 0;
+            // A shell of its own that reads the rest of the input.
+            if cx.stdin_fd() == Fd::Terminal && !cx.st.subshell && !cx.x.ended() && cx.x.depth <= 1 {
+                if login {
+                    inner.cwd.clone_from(&inner.home);
+                }
+                return cx.x.nest(&inner, if login { b"-bash" } else { b"bash" }, false);
             }
             let text = cx.input();
             cx.x.script(&inner, cx.io, &text, &[b"bash".to_vec()], false)

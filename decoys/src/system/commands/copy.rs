@@ -114,7 +114,7 @@ fn copy(cx: &mut Cx<'_, '_>, real: &[u8], source: &[u8], to: &[u8], keep: bool, 
     }
     let result = match &node.kind {
         Kind::Link(target) => cx.x.fs.create(&who, &found.path, Kind::Link(target.clone()), 0o777),
-        Kind::File(Content::Made(Made::Program(..) | Made::Zeros(_))) => {
+        Kind::File(Content::Made(Made::Program(..) | Made::Script(..) | Made::Zeros(_))) => {
             let Kind::File(content) = node.kind.clone() else { return 1 };
             cx.x.fs.write(&who, &found.path, content, node.mode & !cx.st.umask)
         }
@@ -270,7 +270,7 @@ fn amount(bytes: u64, seconds: f64) -> String {
     }
     format!(
         "{head} copied, {} s, {}/s\n",
-        super::shells::general(seconds, 6, false),
+        super::words::general(seconds, 6, false),
         si(bytes as f64 / seconds, ["B", "kB", "MB", "GB", "TB"], 1_000.0)
     )
 }

@@ -568,7 +568,7 @@ pub(super) fn du(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     for path in rest {
         match cx.stat(&path, false) {
             Ok((real, _)) => {
-                let most = if has(&options, b's') { 0 } else { value(&options, b'd').and_then(|d| number(d)).unwrap_or(usize::MAX) };
+                let most = if has(&options, b's') { 0 } else { value(&options, b'd').and_then(number).unwrap_or(usize::MAX) };
                 total += du_one(cx, &options, &real, &path, 0, most);
             }
             Err(e) => status = cx.fail(&format!("cannot access '{}': {}", show(&path), e.text())),

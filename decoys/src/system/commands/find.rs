@@ -537,7 +537,7 @@ pub(super) fn xargs(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     if items.is_empty() && has(&options, b'r') {
         return 0;
     }
-    let size = value(&options, b'n').or(value(&options, b'L')).and_then(|n| number::<usize>(n)).unwrap_or(4_096).max(1);
+    let size = value(&options, b'n').or(value(&options, b'L')).and_then(number::<usize>).unwrap_or(4_096).max(1);
     let chunks: Vec<&[Vec<u8>]> = if items.is_empty() { vec![&[]] } else { items.chunks(size).collect() };
     for chunk in chunks {
         if !cx.alive() {

@@ -194,9 +194,9 @@ fn word(b: Option<&u8>) -> bool {
 
 fn search(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], matchers: &[Matcher], path: &[u8], data: &[u8], names: bool) -> bool {
     let on = |l: u8| has(options, l);
-    let context = |l: u8| value(options, l).or(value(options, b'C')).and_then(|v| number::<usize>(v)).unwrap_or(0);
+    let context = |l: u8| value(options, l).or(value(options, b'C')).and_then(number::<usize>).unwrap_or(0);
     let (before, after) = (context(b'B'), context(b'A'));
-    let most = value(options, b'm').and_then(|v| number::<usize>(v)).unwrap_or(usize::MAX);
+    let most = value(options, b'm').and_then(number::<usize>).unwrap_or(usize::MAX);
     let binary = !on(b'a') && data.iter().take(32_768).any(|b| *b == 0);
     let name = if path == b"-" { b"(standard input)".to_vec() } else { path.to_vec() };
     let mut count = 0usize;

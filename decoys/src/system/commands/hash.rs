@@ -150,7 +150,7 @@ pub(super) fn base64(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         }
         return 0;
     }
-    let width = value(&options, b'w').and_then(|w| number::<usize>(w)).unwrap_or(76);
+    let width = value(&options, b'w').and_then(number::<usize>).unwrap_or(76);
     let text = engine.encode(data.as_slice());
     let mut out = Vec::new();
     if width == 0 {
@@ -173,7 +173,7 @@ pub(super) fn openssl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             0
         }
         Some(b"rand") => {
-            let count = args.last().and_then(|a| number::<usize>(a)).unwrap_or(0).min(65_536);
+            let count = args.last().and_then(number::<usize>).unwrap_or(0).min(65_536);
             let bytes = cx.st.random.bytes(count);
             if args.iter().any(|a| a == b"-hex") {
                 let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();

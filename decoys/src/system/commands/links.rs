@@ -3,7 +3,7 @@
 use super::{Cx, has, show, value};
 use crate::system::{
     fs::{self, Content, Kind, Node},
-    time,
+    proc, time,
 };
 
 pub(super) fn ln(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
@@ -270,7 +270,7 @@ pub(super) fn stat(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         let links = cx.x.fs.nlink(&real, &node);
         let user = show(&cx.x.user_name(node.uid));
         let group = show(&cx.x.group_name(node.gid));
-        let mtime = (node.mtime, node.nanos);
+        let mtime = (proc::shown_time(&real, &node, cx.now(), cx.x.session.boot), node.nanos);
         let format =
             value(&options, b'c')
                 .map(|f| (f.to_vec(), true))

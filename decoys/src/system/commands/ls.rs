@@ -3,7 +3,7 @@
 use super::{Cx, has, human, quote_shell, show, value};
 use crate::system::{
     fs::{self, Kind, Node},
-    proc::ProcView,
+    proc,
     terminal::columns,
     time,
 };
@@ -197,9 +197,9 @@ fn decorated(cx: &Cx<'_, '_>, options: &[(u8, Vec<u8>)], entry: &Entry, name: &[
     out
 }
 
-fn size_text(entry: &Node, human_readable: bool) -> String {
+fn size_text(entry: &Node, human_readable: bool, minor: usize) -> String {
     match entry.kind {
-        Kind::Char(a, b) | Kind::Block(a, b) => format!("{a}, {b:>3}"),
+        Kind::Char(a, b) | Kind::Block(a, b) => format!("{a}, {b:>minor$}"),
         _ if human_readable => human(entry.size()),
         _ => entry.size().to_string(),
     }
@@ -258,18 +258,21 @@ fn list(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], entries: &[Entry], long:
     let mut users: std::collections::BTreeMap<u32, Vec<u8>> = Default::default();
     let mut groups: std::collections::BTreeMap<u32, Vec<u8>> = Default::default();
     for e in entries {
-        if !users.contains_key(&e.node.uid) {
-            let name = if numeric { e.node.uid.to_string().into_bytes() } else { cx.x.user_name(e.node.uid) };
-            users.insert(e.node.uid, name);
+        if let std::collections::btree_map::Entry::Vacant(slot) = users.entry(e.node.uid) {
+            slot.insert(if numeric { e.node.uid.to_string().into_bytes() } else { cx.x.user_name(e.node.uid) });
         }
-        if !groups.contains_key(&e.node.gid) {
-            let name = if numeric { e.node.gid.to_string().into_bytes() } else { cx.x.group_name(e.node.gid) };
-            groups.insert(e.node.gid, name);
+        if let std::collections::btree_map::Entry::Vacant(slot) = groups.entry(e.node.gid) {
+            slot.insert(if numeric { e.node.gid.to_string().into_bytes() } else { cx.x.group_name(e.node.gid) });
         }
     }
     let user = |e: &Entry| users.get(&e.node.uid).cloned().unwrap_or_default();
     let group = |e: &Entry| groups.get(&e.node.gid).cloned().unwrap_or_default();
-    let sizes: Vec<String> = entries.iter().map(|e| size_text(&e.node, on(b'h'))).collect();
+    let minor = entries.iter().filter_map(|e| match e.node.kind {
+        Kind::Char(_, b) | Kind::Block(_, b) => Some(b.to_string().len()),
+        _ => None,
+    });
+    let minor = minor.max().unwrap_or(0);
+    let sizes: Vec<String> = entries.iter().map(|e| size_text(&e.node, on(b'h'), minor)).collect();
     let widest = |items: &mut dyn Iterator<Item = usize>| items.max().unwrap_or(0);
     let wl = widest(&mut links.iter().map(String::len));
     let wu = widest(&mut entries.iter().map(|e| user(e).len()));
@@ -279,12 +282,7 @@ fn list(cx: &mut Cx<'_, '_>, options: &[(u8, Vec<u8>)], entries: &[Entry], long:
     let style = value(options, b'%').unwrap_or_default().to_vec();
     let mut out = Vec::new();
     for (((e, link), size), head) in entries.iter().zip(&links).zip(&sizes).zip(&heads) {
-        // What the kernel makes up carries the time of the look.
-        let mtime = if e.path.starts_with(b"/proc") || e.path.starts_with(b"/sys") {
-            ProcView::mtime(&e.path, now, cx.x.session.boot)
-        } else {
-            e.node.mtime
-        };
+        let mtime = proc::shown_time(&e.path, &e.node, now, cx.x.session.boot);
         let when = if on(b'#') || style == b"full-iso" {
             String::from_utf8_lossy(&time::format(b"%Y-%m-%d %H:%M:%S.%N %z", mtime, e.node.nanos)).into_owned()
         } else if style == b"long-iso" {

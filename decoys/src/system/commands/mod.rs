@@ -18,9 +18,11 @@ mod processes;
 mod sed;
 mod services;
 mod shells;
+mod sorting;
 mod status;
 mod text;
 mod transfer;
+mod words;
 
 use std::sync::Arc;
 
@@ -34,7 +36,8 @@ use super::{
 };
 
 pub(super) use processes::kill as kill_builtin;
-pub(super) use shells::{echo as builtin_echo, printf as builtin_printf, test as builtin_test, test_files, test_unary};
+pub(super) use shells::{test as builtin_test, test_files, test_unary};
+pub(super) use words::{echo as builtin_echo, printf as builtin_printf};
 
 /// What a command works with.
 pub(super) struct Cx<'a, 'm> {
@@ -101,10 +104,10 @@ commands! {
     "dpkg" => packages::dpkg,
     "dpkg-query" => packages::dpkg,
     "du" => files::du,
-    "echo" => shells::echo,
+    "echo" => words::echo,
     "egrep" => grep::grep,
     "env" => shells::env,
-    "expr" => shells::expr,
+    "expr" => words::expr,
     "false" => shells::no,
     "fgrep" => grep::grep,
     "file" => files::file,
@@ -161,7 +164,7 @@ commands! {
     "pkill" => processes::kill_by_name,
     "poweroff" => services::init,
     "printenv" => shells::printenv,
-    "printf" => shells::printf,
+    "printf" => words::printf,
     "ps" => processes::ps,
     "pwd" => shells::pwd,
     "rbash" => shells::bash,
@@ -186,10 +189,10 @@ commands! {
     "sha384sum" => hash::sum,
     "sha512sum" => hash::sum,
     "shred" => files::shred,
-    "shuf" => text::sort,
+    "shuf" => sorting::sort,
     "shutdown" => services::init,
     "sleep" => shells::sleep,
-    "sort" => text::sort,
+    "sort" => sorting::sort,
     "ss" => network::ss,
     "ssh" => transfer::ssh,
     "ssh-keygen" => transfer::ssh_keygen,
@@ -216,7 +219,7 @@ commands! {
     "tty" => status::tty,
     "uname" => status::uname,
     "unexpand" => text::cat,
-    "uniq" => text::uniq,
+    "uniq" => sorting::uniq,
     "unlink" => files::rm,
     "uptime" => status::uptime,
     "useradd" => accounts::useradd,
@@ -395,8 +398,8 @@ impl Cx<'_, '_> {
                 }
                 continue;
             }
-            let mut letters = arg.iter().copied().enumerate().skip(1);
-            while let Some((at, letter)) = letters.next() {
+            let letters = arg.iter().copied().enumerate().skip(1);
+            for (at, letter) in letters {
                 let Some(p) = spec.iter().position(|s| *s == letter && letter != b':' && letter != b'+') else {
                     let line =
                         format!("{n}: invalid option -- '{}'\nTry '{n} --help' for more information.\n", char::from(letter), n = self.name);
@@ -463,8 +466,8 @@ pub(super) fn show(bytes: &[u8]) -> String {
 }
 
 /// A number written in ASCII.
-pub(super) fn number<T: std::str::FromStr>(bytes: &[u8]) -> Option<T> {
-    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
+pub(super) fn number<T: std::str::FromStr>(bytes: impl AsRef<[u8]>) -> Option<T> {
+    std::str::from_utf8(bytes.as_ref()).ok()?.trim().parse().ok()
 }
 
 /// Lines without their ends; a last line without an end counts.

@@ -301,7 +301,7 @@ pub(super) fn ss(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             "Port",
             "Peer Address",
             "Port",
-            if show_processes || on(b'p') { "Process" } else { "Process" }
+            "Process"
         ));
     }
     for r in &rows {
@@ -325,8 +325,8 @@ pub(super) fn ping(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         cx.err("ping: usage error: Destination address required\n");
         return 1;
     };
-    let count = value(&options, b'c').and_then(|c| number::<u32>(c));
-    let size = value(&options, b's').and_then(|c| number::<u32>(c)).unwrap_or(56).min(65_507);
+    let count = value(&options, b'c').and_then(number::<u32>);
+    let size = value(&options, b's').and_then(number::<u32>).unwrap_or(56).min(65_507);
     let f = cx.x.machine.facts.clone();
     let own = cx.x.machine.spec.addresses.clone();
     let address: IpAddr = match host.as_str() {

@@ -49,14 +49,24 @@ fn text(format: &str, at: i64) -> String {
     String::from_utf8_lossy(&time::format(format.as_bytes(), at, 0)).into_owned()
 }
 
+/// START of the BSD formats: the day after 24 hours.
 fn start_text(at: i64, now: i64) -> String {
-    if now - at < 86_400 && time::civil(at).day == time::civil(now).day {
-        text("%H:%M", at)
-    } else if time::civil(at).year == time::civil(now).year {
-        text("%b%d", at)
-    } else {
-        text("%Y", at)
-    }
+    text(if now - at < 86_400 { "%H:%M" } else { "%b%d" }, at)
+}
+
+/// STIME of the other formats: the day on another day, the year in another year.
+fn stime_text(at: i64, now: i64) -> String {
+    let (then, today) = (time::civil(at), time::civil(now));
+    text(
+        if then.year != today.year {
+            "%Y"
+        } else if then.yearday != today.yearday {
+            "%b%d"
+        } else {
+            "%H:%M"
+        },
+        at,
+    )
 }
 
 /// A user name in a column of eight: longer ones lose their end to a plus sign.
@@ -169,7 +179,7 @@ pub(super) fn ps(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             } else if bsd_any && args.iter().any(|a| a.contains(&b'x')) {
                 p.uid == uid
             } else {
-                p.uid == uid && p.tty == own_tty && !(own_tty == "?" && p.ppid <= 2) || own_tty == "?" && p.ppid == cx.x.session.pid
+                p.uid == uid && p.tty == own_tty
             }
         })
         .collect();
@@ -219,7 +229,8 @@ pub(super) fn ps(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 format!("{t:>11}")
             }
             "lstart" => text("%a %b %e %H:%M:%S %Y", p.start),
-            "start" | "start_time" | "stime" => format!("{:>5}", start_text(p.start, now)),
+            "start" | "start_time" => format!("{:>5}", start_text(p.start, now)),
+            "stime" => format!("{:>5}", stime_text(p.start, now)),
             "ni" | "nice" => format!("{:>3}", 0),
             "pri" => format!("{:>3}", 19),
             _ => "-".to_owned(),
@@ -297,7 +308,7 @@ pub(super) fn ps(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 p.pid,
                 p.ppid,
                 percent_cpu(p, now) as u32,
-                start_text(p.start, now),
+                stime_text(p.start, now),
                 p.tty,
                 clock(p),
                 command(p)
@@ -416,8 +427,9 @@ pub(super) fn top(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         ));
     }
     cx.say(&out);
+    // It stays until a line with a q; the visitor's ^C ends it too.
     if !batch {
-        cx.x.starve(crate::system::api::Waiting::Line);
+        while cx.x.read_until(cx.io.get(0), b'\n').is_some_and(|line| !line.contains(&b'q')) {}
     }
     0
 }
@@ -433,19 +445,17 @@ pub(in crate::system) fn kill(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let mut strong = false;
     if let Some(first) = rest.first() {
         if first == b"-l" || first == b"-L" {
-            if let Some(n) = rest.get(1).and_then(|a| number::<usize>(a)) {
+            if let Some(n) = rest.get(1).and_then(number::<usize>) {
                 let name = SIGNALS.get((n & 127).wrapping_sub(1)).copied().unwrap_or("");
                 cx.say(&format!("{name}\n"));
                 return 0;
             }
+            let mut all: Vec<(usize, String)> = SIGNALS.iter().enumerate().map(|(n, s)| (n + 1, format!("SIG{s}"))).collect();
+            all.extend((34..=49).map(|n| (n, if n == 34 { "SIGRTMIN".to_owned() } else { format!("SIGRTMIN+{}", n - 34) })));
+            all.extend((50..=64).map(|n| (n, if n == 64 { "SIGRTMAX".to_owned() } else { format!("SIGRTMAX-{}", 64 - n) })));
             let mut out = String::new();
-            for (n, name) in SIGNALS.iter().enumerate() {
-                out.push_str(&format!(
-                    "{:>2}) {:<11}{}",
-                    n + 1,
-                    format!("SIG{name}"),
-                    if n % 5 == 4 || n + 1 == SIGNALS.len() { "\n" } else { "\t" }
-                ));
+            for (at, (n, name)) in all.iter().enumerate() {
+                out.push_str(&format!("{n:>2}) {name}{}", if at % 5 == 4 || at + 1 == all.len() { "\n" } else { "\t" }));
             }
             cx.say(&out);
             return 0;

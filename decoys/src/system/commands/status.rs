@@ -126,7 +126,7 @@ fn head(cx: &Cx<'_, '_>) -> String {
         " {} up {},  {users} user{},  load average: {a:.2}, {b:.2}, {c:.2}\n",
         text("%H:%M:%S", now),
         up_text(now - cx.x.session.boot),
-        if users == 1 { "" } else { "s" }
+        if users > 1 { "s" } else { "" }
     )
 }
 
@@ -193,7 +193,7 @@ pub(super) fn last(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
         .iter()
         .skip(1)
         .find_map(|a| number::<usize>(a.strip_prefix(b"-n").filter(|r| !r.is_empty()).or(a.strip_prefix(b"-"))?))
-        .or_else(|| args.iter().skip_while(|a| a.as_slice() != b"-n").nth(1).and_then(|a| number(a)))
+        .or_else(|| args.iter().skip_while(|a| a.as_slice() != b"-n").nth(1).and_then(number))
         .unwrap_or(usize::MAX);
     let s = cx.x.session;
     let f = &cx.x.machine.facts;
@@ -274,7 +274,7 @@ pub(super) fn lastlog(cx: &mut Cx<'_, '_>, _: &[Vec<u8>]) -> i32 {
         } else {
             out.push_str(&format!("{name:<60}**Never logged in**\n").replacen(
                 &format!("{name:<60}"),
-                &format!("{name:<16} {:<50} ", ""),
+                &format!("{name:<16} {:<51} ", ""),
                 1,
             ));
         }
@@ -365,12 +365,12 @@ pub(super) fn df(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     let f = &cx.x.machine.facts;
     let now = cx.now();
     let root = (format!("/dev/{}1", f.disk), "ext4", f.root_kb, f.disk_used(now), f.root_kb / 20, "/");
-    let run = f.mem_kb / 10;
+    let run = (f.mem_kb / 10) & !3;
     let mut rows = vec![
-        ("udev".to_owned(), "devtmpfs", f.mem_kb / 2 - 20_000, 0, 0, "/dev"),
-        ("tmpfs".to_owned(), "tmpfs", run, 500 + f.installed as u64 % 300, 0, "/run"),
+        ("udev".to_owned(), "devtmpfs", (f.mem_kb / 2 - 20_000) & !3, 0, 0, "/dev"),
+        ("tmpfs".to_owned(), "tmpfs", run, 500 + f.installed as u64 % 75 * 4, 0, "/run"),
         root,
-        ("tmpfs".to_owned(), "tmpfs", f.mem_kb / 2, 0, 0, "/dev/shm"),
+        ("tmpfs".to_owned(), "tmpfs", (f.mem_kb / 2) & !3, 0, 0, "/dev/shm"),
         ("tmpfs".to_owned(), "tmpfs", 5_120, 0, 0, "/run/lock"),
         ("tmpfs".to_owned(), "tmpfs", run - 4, 0, 0, "/run/user/0"),
     ];

@@ -149,8 +149,8 @@ pub(super) fn wget(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     }
     let quiet = has(&options, b'q') || has(&options, b'b');
     let verbose = !has(&options, b'n');
-    let seconds = value(&options, b'T').and_then(|t| number::<i64>(t)).unwrap_or(131).clamp(1, 131);
-    let tries = value(&options, b't').and_then(|t| number::<u32>(t)).unwrap_or(20).clamp(1, 20);
+    let seconds = value(&options, b'T').and_then(number::<i64>).unwrap_or(131).clamp(1, 131);
+    let tries = value(&options, b't').and_then(number::<u32>).unwrap_or(20).clamp(1, 20);
     let mut status = 0;
     for word in rest {
         let url = parse(&show(&word));
@@ -227,7 +227,7 @@ pub(super) fn curl(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
                 "fail" => fail_quiet = true,
                 "remote-name" => remote = true,
                 "output" => output = rest.next().cloned(),
-                "max-time" | "connect-timeout" => limit = rest.next().and_then(|a| number::<f64>(a)).map_or(131, |s| s.ceil() as i64),
+                "max-time" | "connect-timeout" => limit = rest.next().and_then(number::<f64>).map_or(131, |s| s.ceil() as i64),
                 "url" => urls.extend(rest.next().cloned()),
                 "version" => {
                     cx.say("curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1 OpenSSL/3.0.16 zlib/1.2.13 brotli/1.0.9 zstd/1.5.4 libidn2/2.3.3 libpsl/0.21.2 (+libidn2/2.3.3) libssh2/1.10.0 nghttp2/1.52.0 librtmp/2.3 OpenLDAP/2.5.13\nRelease-Date: 2023-02-20, security patched: 7.88.1-10+deb12u12\nProtocols: dict file ftp ftps gopher gophers http https imap imaps ldap ldaps mqtt pop3 pop3s rtmp rtsp scp sftp smb smbs smtp smtps telnet tftp\n");

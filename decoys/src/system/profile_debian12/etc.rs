@@ -116,6 +116,11 @@ pub(super) fn files(base: &mut Base, spec: &MachineSpec, facts: &Facts, accounts
         shadow.push_str(&format!("{name}:{mark}:{day}:{ages}\n"));
     }
     let mut groups: Vec<(String, u32, Vec<String>)> = GROUPS.iter().map(|(n, g)| ((*n).to_owned(), *g, Vec::new())).collect();
+    for (user, uid, gid) in super::service_accounts(spec) {
+        passwd.push_str(&format!("{user}:x:{uid}:{gid}::/nonexistent:/usr/sbin/nologin\n"));
+        shadow.push_str(&format!("{user}:!:{day}::::::\n"));
+        groups.push((user.to_owned(), gid, Vec::new()));
+    }
     for (n, account) in accounts.iter().filter(|a| a.uid != 0).enumerate() {
         passwd.push_str(&format!(
             "{}:x:{}:{}:{}:{}:{}\n",
@@ -233,6 +238,78 @@ pub(super) fn files(base: &mut Base, spec: &MachineSpec, facts: &Facts, accounts
     }
     for name in ["cron", "networking", "ssh", "dbus", "udev", "procps", "kmod", "hwclock.sh"] {
         base.file(&format!("/etc/init.d/{name}"), "#!/bin/sh\n### BEGIN INIT INFO\n### END INIT INFO\nexit 0\n", 0o755, at);
+    }
+    for (name, size) in [
+        ("adduser.conf", 3_040),
+        ("bash_completion", 45),
+        ("bindresvport.blacklist", 367),
+        ("ca-certificates.conf", 5_989),
+        ("debconf.conf", 2_969),
+        ("deluser.conf", 1_706),
+        ("e2scrub.conf", 685),
+        ("ethertypes", 1_853),
+        ("gai.conf", 2_584),
+        ("inputrc", 1_875),
+        ("kernel-img.conf", 144),
+        ("ld.so.cache", 14_208),
+        ("libaudit.conf", 191),
+        ("locale.alias", 2_996),
+        ("locale.gen", 9_993),
+        ("logrotate.conf", 494),
+        ("mke2fs.conf", 782),
+        ("modules", 195),
+        ("nftables.conf", 228),
+        ("pam.conf", 552),
+        ("rpc", 911),
+        ("subgid", 20),
+        ("subuid", 20),
+        ("ucf.conf", 1_260),
+        ("wgetrc", 4_942),
+        ("xattr.conf", 681),
+        ("timezone.dpkg", 0),
+    ] {
+        if size > 0 {
+            // Comment lines: the defaults of a fresh install.
+            let mut body = format!("# /etc/{name}\n");
+            while body.len() + 1 < size {
+                let room = (size - body.len() - 1).min(67);
+                body.push('#');
+                body.push_str(&" ".repeat(room.saturating_sub(1)));
+                body.push('\n');
+            }
+            base.file(&format!("/etc/{name}"), body, 0o644, at);
+        }
+    }
+    for dir in [
+        "X11",
+        "apparmor.d",
+        "binfmt.d",
+        "ca-certificates",
+        "console-setup",
+        "dbus-1",
+        "dhcp",
+        "dpkg",
+        "environment.d",
+        "grub.d",
+        "gss",
+        "initramfs-tools",
+        "iproute2",
+        "kernel/postinst.d",
+        "libnl-3",
+        "modprobe.d",
+        "modules-load.d",
+        "perl",
+        "ppp",
+        "rsyslog.d",
+        "selinux",
+        "ssl/certs",
+        "ssl/private",
+        "terminfo",
+        "tmpfiles.d",
+        "update-motd.d",
+        "xdg",
+    ] {
+        base.dir(&format!("/etc/{dir}"), 0o755, at);
     }
     base.file("/etc/default/locale", "LANG=C.UTF-8\n", 0o644, at);
     base.file("/var/lib/dpkg/status", status(facts, &spec.ssh_version), 0o644, at);

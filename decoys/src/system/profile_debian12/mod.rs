@@ -240,6 +240,53 @@ pub(super) fn files(spec: &MachineSpec, facts: &Facts, accounts: &[Account]) -> 
     ] {
         base.dir(dir, mode, at);
     }
+    for (dir, mode, extent) in [
+        ("/proc", 0o555, 0),
+        ("/sys", 0o555, 0),
+        ("/proc/sys", 0o555, 0),
+        ("/proc/net", 0o555, 0),
+        ("/dev", 0o755, 3_180),
+        ("/dev/pts", 0o755, 0),
+        ("/dev/shm", 0o1777, 40),
+        ("/run", 0o755, 620),
+        ("/run/lock", 0o1777, 100),
+        ("/usr/bin", 0o755, 20_480),
+        ("/usr/sbin", 0o755, 12_288),
+        ("/usr/lib", 0o755, 4_096),
+        ("/usr/lib/x86_64-linux-gnu", 0o755, 36_864),
+        ("/var/lib/dpkg/info", 0o755, 28_672),
+        ("/lost+found", 0o700, 16_384),
+    ] {
+        let mut node = Node::new(Kind::Dir, mode, 0, 0, at);
+        node.extent = extent;
+        base.put(dir, node);
+    }
+    // An installer unpacks for minutes, and later work leaves its own times.
+    let mut rng = Rng::new(&facts.seed, b"times");
+    for dir in [
+        "/boot",
+        "/etc",
+        "/home",
+        "/media",
+        "/opt",
+        "/root",
+        "/srv",
+        "/tmp",
+        "/usr",
+        "/var",
+        "/var/log",
+        "/var/tmp",
+        "/usr/bin",
+        "/usr/sbin",
+        "/usr/lib",
+    ] {
+        let later = if matches!(dir, "/etc" | "/root" | "/tmp" | "/var/log" | "/var/tmp" | "/usr/bin") {
+            rng.range(40_000, 6_000_000)
+        } else {
+            rng.range(10, 900)
+        };
+        base.touch(dir, at + later as i64);
+    }
     base.put("/var/mail", Node::new(Kind::Dir, 0o2775, 0, 8, at));
     base.put("/var/local", Node::new(Kind::Dir, 0o2775, 0, 50, at));
     base.put("/var/spool/cron/crontabs", Node::new(Kind::Dir, 0o1730, 0, 101, at));
@@ -411,11 +458,7 @@ fn program_line(base: &mut Base, line: &'static str) {
         let script = size.ends_with('!');
         let size: u64 = size.trim_end_matches('!').parse().unwrap_or(0);
         let mode = u32::from_str_radix(mode, 8).unwrap_or(0o755);
-        let content = if script {
-            Content::new(format!("{:width$}\n", "#!/bin/sh", width = size.saturating_sub(1) as usize))
-        } else {
-            Content::Made(Made::Program(size, name))
-        };
+        let content = Content::Made(if script { Made::Script(size, name) } else { Made::Program(size, name) });
         base.put(&format!("{dir}/{name}"), Node::new(Kind::File(content), mode, 0, 0, time));
     }
 }
@@ -443,6 +486,19 @@ const DAEMONS: [(&str, &str, &str, u64, u64); 14] = [
     ("snmpd", "/usr/sbin/snmpd -LOw -u Debian-snmp -g Debian-snmp -I -smux mteTrigger mteTriggerConf -f", "Debian-snmp", 25_812, 12_908),
     ("inetutils-inetd", "/usr/sbin/inetutils-inetd", "root", 4_096, 2_304),
 ];
+
+/// The system accounts that the persona's services brought: name, uid, gid.
+pub(super) fn service_accounts(spec: &MachineSpec) -> Vec<(&'static str, u32, u32)> {
+    let mut all: Vec<(&'static str, u32, u32)> = Vec::new();
+    for (_, service) in &spec.services {
+        let Some(user) = DAEMONS.iter().find(|d| d.0 == service).map(|d| d.2).filter(|u| *u != "root") else { continue };
+        if !all.iter().any(|a| a.0 == user) {
+            let n = all.len() as u32;
+            all.push((user, 103 + n, 111 + n));
+        }
+    }
+    all
+}
 
 /// The processes that run since the start.
 pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) -> Vec<Process> {
@@ -537,8 +593,8 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
             comm: "systemd".into(),
             args: b"/sbin/init".to_vec(),
             start: boot,
-            vsz: 167_400 + rng.range(0, 900),
-            rss: 12_060 + rng.range(0, 400),
+            vsz: 167_400 + rng.range(0, 225) * 4,
+            rss: 12_060 + rng.range(0, 100) * 4,
             state: "Ss".into(),
             cpu: ((now - boot) / 40_000 + 3) as u64,
             exe: b"/usr/lib/systemd/systemd".to_vec(),
@@ -569,7 +625,7 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
                 args: args.as_bytes().to_vec(),
                 start: boot + delay,
                 vsz: vsz + wobble,
-                rss: rss + wobble / 2,
+                rss: rss + wobble / 8 * 4,
                 state: state.into(),
                 cpu: ((now - boot) as u64 / 400_000) * rng.range(0, 9),
                 exe: exe.into_bytes(),
@@ -605,7 +661,7 @@ pub(super) fn processes(spec: &MachineSpec, facts: &Facts, boot: i64, now: i64) 
         let known = DAEMONS.iter().find(|d| d.0 == name);
         let (args, user, vsz, rss) =
             known.map_or_else(|| (format!("/usr/sbin/{name}"), "root", 18_000, 5_200), |d| (d.1.to_owned(), d.2, d.3, d.4));
-        let uid = if user == "root" { 0 } else { 105 };
+        let uid = service_accounts(spec).iter().find(|a| a.0 == user).map_or(0, |a| a.1);
         daemon(&mut all, name, &args, user, uid, vsz, rss, "Ss", "?", 6);
         if name == "nginx" || name == "apache2" {
             for _ in 0..facts.cores.min(4) {

@@ -82,7 +82,13 @@ impl Eval<'_> {
     }
 
     fn fault<T>(&self, what: &str) -> Result<T, Fault> {
-        let rest = String::from_utf8_lossy(self.src.get(self.pos..).unwrap_or_default()).into_owned();
+        let mut from = self.pos;
+        if self.src.get(from..).unwrap_or_default().trim_ascii().is_empty() {
+            // At the end the last operator is the one that lacks something.
+            let head = self.src.get(..from).unwrap_or_default().trim_ascii_end();
+            from = head.len() - head.iter().rev().take_while(|b| b"+-*/%<>=!&|^~?:,(".contains(b)).count();
+        }
+        let rest = String::from_utf8_lossy(self.src.get(from..).unwrap_or_default()).into_owned();
         Err(format!("{what} (error token is \"{rest}\")"))
     }
 

@@ -20,6 +20,8 @@ pub(in crate::system) enum Part {
     Cmd(Arc<Node>),
     /// `$((…))`.
     Arith(Word),
+    /// A `${…}` that means nothing: its text, for the message.
+    Bad(Vec<u8>),
     /// `<(…)`.
     Process(Arc<Node>),
 }

@@ -103,6 +103,8 @@ pub(in crate::system) struct Exec<'m> {
     pub sourcing: u32,
     /// Aliases being expanded.
     pub(super) aliased: Vec<Vec<u8>>,
+    /// A shell that was started without a script and reads the session's input from now on.
+    pub nested: Option<Box<State>>,
     /// Descriptors that `exec` made the shell's own.
     pub kept_io: Option<Io>,
     pub(super) stdin: Source,
@@ -148,6 +150,7 @@ impl<'m> Exec<'m> {
             loops: 0,
             sourcing: 0,
             aliased: Vec::new(),
+            nested: None,
             kept_io: None,
             stdin: Source { data: stdin, pos: 0 },
             eof,
@@ -157,6 +160,16 @@ impl<'m> Exec<'m> {
             process_files: Vec::new(),
             held: 0,
         }
+    }
+
+    /// Bytes of standard input read.
+    pub(in crate::system) fn taken(&self) -> usize {
+        self.stdin.pos.min(self.stdin.data.len())
+    }
+
+    /// Whether the end of standard input is known.
+    pub(in crate::system) fn ended(&self) -> bool {
+        self.eof
     }
 
     pub(in crate::system) fn seconds(&self) -> i64 {
@@ -410,6 +423,7 @@ impl<'m> Exec<'m> {
             Kind::File(Content::Bytes(b)) => Ok(b.clone()),
             Kind::File(Content::Made(made)) => Ok(Arc::new(match made {
                 Made::Zeros(n) => vec![0; (*n as usize).min(limits::PIPE)],
+                Made::Script(size, name) => crate::system::binary::script(name, *size as usize),
                 Made::Program(size, name) => {
                     self.spend(size / 1_024);
                     crate::system::binary::program(&self.machine.facts.seed, name, (*size as usize).min(2 * limits::PIPE))

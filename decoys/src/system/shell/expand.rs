@@ -244,6 +244,11 @@ impl Exec<'_> {
                     self.discard(st);
                 }
             },
+            Part::Bad(text) => {
+                let message = format!("{}: bad substitution", String::from_utf8_lossy(text));
+                self.complain(st, io, &message);
+                self.discard(st);
+            }
             Part::Process(node) => {
                 let text = self.capture(st, io, node);
                 let path = self.process_file(text);

@@ -407,9 +407,10 @@ impl<'a> Lexer<'a> {
             None => Err(Fault::End(b'}')),
             _ => {
                 let rest = self.src.get(self.pos..).unwrap_or_default();
-                let len = rest.iter().position(|b| *b == b'}').map_or(rest.len(), |p| p + 1);
-                let text = self.src.get(start..self.pos + len).unwrap_or_default();
-                Err(Fault::Bad([b"$", text].concat()))
+                let Some(len) = rest.iter().position(|b| *b == b'}') else { return Err(Fault::End(b'}')) };
+                self.pos += len + 1;
+                let text = self.src.get(start..self.pos).unwrap_or_default();
+                Ok(Part::Bad([b"$", text].concat()))
             }
         }
     }

@@ -574,7 +574,9 @@ fn redir(lex: &mut Lexer<'_>) -> Result<Option<Redir>, Fault> {
     let rest = lex.src.get(lex.pos..).unwrap_or_default();
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let op = rest.get(digits..).unwrap_or_default();
-    if !matches!(op.first(), Some(b'<' | b'>')) && !(digits == 0 && op.starts_with(b"&>")) || digits == 0 && op.starts_with(b"<(") {
+    let both = digits == 0 && op.starts_with(b"&>");
+    let process = digits == 0 && op.starts_with(b"<(");
+    if process || !(both || matches!(op.first(), Some(b'<' | b'>'))) {
         return Ok(None);
     }
     const OPS: [(&[u8], RedirKind); 13] = [

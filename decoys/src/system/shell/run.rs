@@ -16,6 +16,9 @@ impl Exec<'_> {
     /// Runs a text line by line.
     pub(in crate::system) fn source(&mut self, st: &mut State, io: Io, text: &[u8]) -> i32 {
         let mut lex = Lexer::new(text, false);
+        if self.depth == 0 {
+            lex.line = st.first_line;
+        }
         let mut status = 0;
         let mut io = io;
         loop {
@@ -159,7 +162,10 @@ impl Exec<'_> {
                     let line = format!("[{job}] {pid}\n");
                     let _ = self.write(io.get(2), line.as_bytes());
                 }
+                // Its time passes beside the shell's.
+                let clock = (self.took_ns, self.now_ns, self.fs.now);
                 let _ = self.run_sub(&mut sub, io.with(0, quiet), inner);
+                (self.took_ns, self.now_ns, self.fs.now) = clock;
                 if st.jobs.len() < 64 {
                     st.jobs.push((pid, source.iter().copied().take(512).collect()));
                 }

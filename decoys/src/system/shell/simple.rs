@@ -52,7 +52,7 @@ impl Exec<'_> {
             && let Some(value) = st.aliases.get(name).cloned()
             && !self.aliased.contains(name)
         {
-            return self.alias(st, io, name, &value, assigns, words, redirs);
+            return self.alias(st, io, (name, &value), assigns, words, redirs);
         }
         let before = st.last;
         let args = self.words(st, io, words);
@@ -63,11 +63,15 @@ impl Exec<'_> {
         let Some(name) = args.first().cloned() else {
             // A command substitution's status counts when nothing else does.
             st.last = if words.is_empty() { 0 } else { after };
-            let Some(_) = self.redirect(st, io, redirs) else { return 1 };
+            let Some(_) = self.redirect(st, io, redirs) else { return 1 + i32::from(st.posix) };
             for assign in assigns {
                 if !self.assign(st, io, assign) {
                     self.discard(st);
                     return 1;
+                }
+                if st.flag(b'x') {
+                    let value = commands::quote_shell(&st.get(&assign.name).unwrap_or_default());
+                    let _ = self.write(io.get(2), &[b"+ ".as_slice(), &assign.name, b"=", &value, b"\n"].concat());
                 }
             }
             return st.last;
@@ -78,7 +82,7 @@ impl Exec<'_> {
             let _ = self.write(io.get(2), &[b"+ ".as_slice(), &shown, b"\n"].concat());
         }
         let outer = io;
-        let Some(io) = self.redirect(st, io, redirs) else { return 1 };
+        let Some(io) = self.redirect(st, io, redirs) else { return 1 + i32::from(st.posix) };
         let target = self.target(st, &name);
         let declares = matches!(name.as_slice(), b"declare" | b"typeset" | b"local" | b"export" | b"readonly");
         let mut saved: Vec<(Vec<u8>, Option<super::state::Var>)> = Vec::new();
@@ -152,7 +156,15 @@ impl Exec<'_> {
         127
     }
 
-    fn alias(&mut self, st: &mut State, io: Io, name: &[u8], value: &[u8], assigns: &[Assign], words: &[Word], redirs: &[Redir]) -> i32 {
+    fn alias(
+        &mut self,
+        st: &mut State,
+        io: Io,
+        (name, value): (&[u8], &[u8]),
+        assigns: &[Assign],
+        words: &[Word],
+        redirs: &[Redir],
+    ) -> i32 {
         let mut lex = Lexer::new(value, false);
         let parsed = parser::program(&mut lex);
         let Ok(mut node) = parsed else {
@@ -178,6 +190,13 @@ impl Exec<'_> {
             self.complain(st, io, &format!("{}: readonly variable", String::from_utf8_lossy(name)));
             return false;
         }
+        // Lists are copied when they change.
+        let length = match st.vars.get(name).map(|v| &v.value) {
+            Some(Value::Array(list)) => list.len(),
+            Some(Value::Map(map)) => map.len(),
+            _ => 0,
+        };
+        self.spend(length as u64 / 16);
         match &assign.value {
             AssignValue::Array(items) => {
                 let old = st.vars.get(name).map(|v| v.value.clone());
@@ -318,16 +337,9 @@ impl Exec<'_> {
         self.forks = self.forks.wrapping_add(1);
         self.pass(900_000);
         let Some(node) = self.fs.get(path) else { return 127 };
-        let called = args.first().map(|a| crate::system::fs::split(a).1.to_vec()).unwrap_or_default();
-        let system = match &node.kind {
-            Kind::File(Content::Made(Made::Program(_, name))) => {
-                Some((*name, commands::find(name.as_bytes()).or_else(|| commands::find(&called))))
-            }
-            // A script of the distribution: what it would do is one of our commands.
-            Kind::File(Content::Bytes(_)) if SCRIPTS.contains(&path) => Some(("script", commands::find(&called))),
-            _ => None,
-        };
-        if let Some((name, entry)) = system {
+        if let Kind::File(Content::Made(Made::Program(_, name) | Made::Script(_, name))) = &node.kind {
+            let called = args.first().map(|a| crate::system::fs::split(a).1.to_vec()).unwrap_or_default();
+            let entry = commands::find(name.as_bytes()).or_else(|| commands::find(&called));
             return match entry {
                 Some(command) => {
                     // What a command changes in the shell's state ends with it, as in a process of its own.
@@ -405,8 +417,8 @@ impl Exec<'_> {
         self.script(st, io, &content, args, posix)
     }
 
-    /// Runs a text as a script in a shell of its own.
-    pub(in crate::system) fn script(&mut self, st: &State, io: Io, text: &[u8], args: &[Vec<u8>], posix: bool) -> i32 {
+    /// The state of a shell started from this one.
+    pub(in crate::system) fn child(&mut self, st: &State, args: &[Vec<u8>], posix: bool) -> State {
         let mut inner = self.subshell(st);
         inner.subshell = false;
         inner.vars.retain(|_, v| v.export);
@@ -424,6 +436,32 @@ impl Exec<'_> {
         inner.numbered = inner.label != b"bash";
         inner.args = args.iter().skip(1).cloned().collect();
         inner.last = 0;
+        inner.first_line = 1;
+        inner
+    }
+
+    /// Starts a shell that reads the session's own input: on a terminal with prompts.
+    pub(in crate::system) fn nest(&mut self, st: &State, label: &[u8], posix: bool) -> i32 {
+        let mut inner = self.child(st, &[label.to_vec()], posix);
+        if self.session.tty.is_some() {
+            inner.interactive = true;
+            inner.numbered = false;
+            let prompt = match (posix, st.who.uid) {
+                (true, 0) => b"# ".to_vec(),
+                (true, _) => b"$ ".to_vec(),
+                (false, _) => st.get(b"PS1").unwrap_or_else(|| b"\\u@\\h:\\w\\$ ".to_vec()),
+            };
+            inner.set(b"PS1", prompt);
+            inner.set(b"PS2", "> ");
+        }
+        self.nested = Some(Box::new(inner));
+        self.flow = Flow::Stop;
+        0
+    }
+
+    /// Runs a text as a script in a shell of its own.
+    pub(in crate::system) fn script(&mut self, st: &State, io: Io, text: &[u8], args: &[Vec<u8>], posix: bool) -> i32 {
+        let mut inner = self.child(st, args, posix);
         if text.len() > limits::SOURCE {
             self.cut = true;
         }
@@ -530,6 +568,3 @@ pub(in crate::system) struct Passwd {
     pub home: Vec<u8>,
     pub shell: Vec<u8>,
 }
-
-/// Programs of the distribution that are shell scripts and that we know as commands.
-const SCRIPTS: [&[u8]; 1] = [b"/usr/bin/which.debianutils"];

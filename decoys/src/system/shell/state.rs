@@ -56,6 +56,8 @@ pub(in crate::system) struct State {
     /// Whether messages tell the line.
     pub numbered: bool,
     pub line: u32,
+    /// Number of the first line of the next text.
+    pub first_line: u32,
     pub flags: BTreeMap<u8, ()>,
     pub pipefail: bool,
     pub shopt: BTreeMap<Vec<u8>, bool>,
@@ -140,13 +142,42 @@ impl State {
         }
     }
 
-    /// `NAME=value` of everything exported.
+    /// `NAME=value` of everything exported, in the order sshd and login leave it.
     pub(in crate::system) fn environment(&self) -> Vec<Vec<u8>> {
-        self.vars
+        const ORDER: [&str; 16] = [
+            "SHELL",
+            "PWD",
+            "LOGNAME",
+            "XDG_SESSION_TYPE",
+            "HOME",
+            "LANG",
+            "SSH_CONNECTION",
+            "XDG_SESSION_CLASS",
+            "TERM",
+            "USER",
+            "SHLVL",
+            "XDG_SESSION_ID",
+            "XDG_RUNTIME_DIR",
+            "SSH_CLIENT",
+            "PATH",
+            "DBUS_SESSION_BUS_ADDRESS",
+        ];
+        let mut all: Vec<(usize, Vec<u8>)> = self
+            .vars
             .iter()
             .filter(|(_, v)| v.export)
-            .filter_map(|(name, v)| if let Value::Text(t) = &v.value { Some([name, b"=".as_slice(), t].concat()) } else { None })
-            .collect()
+            .filter_map(|(name, v)| {
+                let Value::Text(text) = &v.value else { return None };
+                let place = if name == b"_" {
+                    usize::MAX
+                } else {
+                    ORDER.iter().position(|o| o.as_bytes() == name.as_slice()).unwrap_or(ORDER.len())
+                };
+                Some((place, [name, b"=".as_slice(), text].concat()))
+            })
+            .collect();
+        all.sort_by_key(|(place, _)| *place);
+        all.into_iter().map(|(_, line)| line).collect()
     }
 
     pub(in crate::system) fn flag(&self, flag: u8) -> bool {

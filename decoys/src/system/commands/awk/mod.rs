@@ -1,7 +1,10 @@
 //! `awk` (Debian's is mawk).
 
+mod ast;
+mod calls;
 mod parse;
 mod run;
+mod value;
 
 use super::{Cx, has, show};
 use crate::system::shell::escape;

@@ -2,32 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::parse::{Expr, Op, Pattern, Program, Stmt};
-use crate::system::{
-    commands::{
-        Cx, number,
-        shells::{Spec, general},
-    },
-    limits,
-    regex::Regex,
+use super::{
+    ast::{Expr, Op, Pattern, Program, Stmt},
+    value::Value,
 };
+use crate::system::{commands::Cx, limits, regex::Regex};
 
 pub(super) const BUILTINS: [&str; 20] = [
     "length", "substr", "index", "split", "sub", "gsub", "match", "sprintf", "tolower", "toupper", "int", "sqrt", "exp", "log", "sin",
     "cos", "rand", "srand", "system", "close",
 ];
 
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    Nothing,
-    Number(f64),
-    Text(Vec<u8>),
-    /// Text from input that looks like a number.
-    Input(Vec<u8>, f64),
-}
+pub(super) type Array = BTreeMap<Vec<u8>, Value>;
 
 /// How a statement ended.
-enum End {
+pub(super) enum End {
     Normal,
     Next,
     Exit,
@@ -39,98 +28,21 @@ enum End {
 
 pub(super) struct Awk<'c, 'a, 'm> {
     pub cx: &'c mut Cx<'a, 'm>,
-    program: &'c Program,
-    vars: HashMap<String, Value>,
-    arrays: HashMap<String, BTreeMap<Vec<u8>, Value>>,
-    record: Vec<u8>,
-    fields: Vec<Vec<u8>>,
-    input: Vec<Vec<u8>>,
-    at: usize,
-    ranges: Vec<bool>,
-    files: BTreeMap<Vec<u8>, (u8, Vec<u8>)>,
-    streams: HashMap<Vec<u8>, (Vec<Vec<u8>>, usize)>,
-    regexes: HashMap<Vec<u8>, Regex>,
+    pub(super) program: &'c Program,
+    pub(super) vars: HashMap<String, Value>,
+    pub(super) arrays: HashMap<String, Array>,
+    pub(super) record: Vec<u8>,
+    pub(super) fields: Vec<Vec<u8>>,
+    pub(super) input: Vec<Vec<u8>>,
+    pub(super) at: usize,
+    pub(super) ranges: Vec<bool>,
+    pub(super) files: BTreeMap<Vec<u8>, (u8, Vec<u8>)>,
+    pub(super) streams: HashMap<Vec<u8>, (Vec<Vec<u8>>, usize)>,
+    pub(super) regexes: HashMap<Vec<u8>, Regex>,
     pub status: i32,
-    depth: usize,
-    nest: usize,
-    held: usize,
-}
-
-fn numeric(text: &[u8]) -> Option<f64> {
-    let text = text.trim_ascii();
-    let first = *text.first()?;
-    if !(first.is_ascii_digit() || matches!(first, b'.' | b'-' | b'+')) {
-        return None;
-    }
-    number::<f64>(text).filter(|v| v.is_finite())
-}
-
-/// The number a text begins with.
-fn leading(text: &[u8]) -> f64 {
-    let text = text.trim_ascii_start();
-    let mut len = 0;
-    let (mut dot, mut digits) = (false, false);
-    while let Some(b) = text.get(len) {
-        match b {
-            b'0'..=b'9' => digits = true,
-            b'.' if !dot => dot = true,
-            b'+' | b'-' if len == 0 => {}
-            b'e' | b'E' if digits => {
-                let rest = text.get(len + 1..).unwrap_or_default();
-                let sign = usize::from(matches!(rest.first(), Some(b'+' | b'-')));
-                let n = rest.get(sign..).unwrap_or_default().iter().take_while(|b| b.is_ascii_digit()).count();
-                if n > 0 {
-                    len += 1 + sign + n;
-                }
-                break;
-            }
-            _ => break,
-        }
-        len += 1;
-    }
-    number(text.get(..len).unwrap_or_default()).unwrap_or(0.0)
-}
-
-pub(super) fn show_number(value: f64) -> Vec<u8> {
-    if value == value.trunc() && value.abs() < 1e16 {
-        return format!("{value:.0}").replace("-0", if value == 0.0 { "0" } else { "-0" }).into_bytes();
-    }
-    general_signed(value, 6).into_bytes()
-}
-
-fn general_signed(value: f64, precision: usize) -> String {
-    let text = general(value.abs(), precision, false);
-    if value < 0.0 { format!("-{text}") } else { text }
-}
-
-impl Value {
-    fn number(&self) -> f64 {
-        match self {
-            Self::Nothing => 0.0,
-            Self::Number(n) | Self::Input(_, n) => *n,
-            Self::Text(t) => leading(t),
-        }
-    }
-    fn text(&self) -> Vec<u8> {
-        match self {
-            Self::Nothing => Vec::new(),
-            Self::Number(n) => show_number(*n),
-            Self::Text(t) | Self::Input(t, _) => t.clone(),
-        }
-    }
-    fn truth(&self) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Number(n) | Self::Input(_, n) => *n != 0.0,
-            Self::Text(t) => !t.is_empty(),
-        }
-    }
-    fn from_input(text: Vec<u8>) -> Self {
-        match numeric(&text) {
-            Some(n) => Self::Input(text, n),
-            None => Self::Text(text),
-        }
-    }
+    pub(super) depth: usize,
+    pub(super) nest: usize,
+    pub(super) held: usize,
 }
 
 impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
@@ -267,7 +179,7 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         }
     }
 
-    fn flush(&mut self, target: &[u8], kind: u8, data: Vec<u8>) {
+    pub(super) fn flush(&mut self, target: &[u8], kind: u8, data: Vec<u8>) {
         match kind {
             b'|' => {
                 let fd = self.cx.x.input(data);
@@ -320,11 +232,11 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         }
     }
 
-    fn work(&mut self) -> u64 {
+    pub(super) fn work(&mut self) -> u64 {
         self.cx.x.steps.saturating_mul(8)
     }
 
-    fn regex(&mut self, text: &[u8]) -> Option<Regex> {
+    pub(super) fn regex(&mut self, text: &[u8]) -> Option<Regex> {
         if let Some(r) = self.regexes.get(text) {
             return Some(r.clone());
         }
@@ -355,7 +267,7 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         out
     }
 
-    fn split(&mut self, text: &[u8], separator: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn split(&mut self, text: &[u8], separator: &[u8]) -> Vec<Vec<u8>> {
         if text.is_empty() {
             return Vec::new();
         }
@@ -436,7 +348,7 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         Ok(true)
     }
 
-    fn stmt(&mut self, stmt: &Stmt) -> End {
+    pub(super) fn stmt(&mut self, stmt: &Stmt) -> End {
         if !self.cx.alive() {
             return End::Exit;
         }
@@ -558,123 +470,7 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         })
     }
 
-    fn print(&mut self, args: &[Expr], formatted: bool, target: Option<&(u8, Expr)>) -> Result<(), String> {
-        let mut out = if formatted {
-            let mut values = Vec::new();
-            for a in args {
-                values.push(self.eval(a)?);
-            }
-            self.sprintf(&values)
-        } else if args.is_empty() {
-            self.record.clone()
-        } else {
-            let ofs = self.var("OFS").text();
-            let mut parts = Vec::new();
-            for a in args {
-                parts.push(self.eval(a)?.text());
-            }
-            parts.join(ofs.as_slice())
-        };
-        if !formatted {
-            out.extend(self.var("ORS").text());
-        }
-        match target {
-            None => self.cx.out(&out),
-            Some((kind, target)) => {
-                let name = self.eval(target)?.text();
-                match name.as_slice() {
-                    b"/dev/stdout" | b"-" => self.cx.out(&out),
-                    b"/dev/stderr" => {
-                        let _ = self.cx.x.write(self.cx.io.get(2), &out);
-                    }
-                    _ => {
-                        self.held += out.len();
-                        if self.held > limits::PIPE || self.files.len() > 32 {
-                            self.cx.x.kill();
-                            return Ok(());
-                        }
-                        self.files.entry(name).or_insert_with(|| (*kind, Vec::new())).1.extend(out);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn sprintf(&mut self, values: &[Value]) -> Vec<u8> {
-        let format = values.first().map(Value::text).unwrap_or_default();
-        let mut rest = values.iter().skip(1);
-        let mut out = Vec::new();
-        let mut at = 0;
-        while let Some(&b) = format.get(at) {
-            at += 1;
-            if b != b'%' {
-                out.push(b);
-                continue;
-            }
-            let mut spec = Spec { left: false, zero: false, plus: false, space: false, alt: false, width: 0, precision: None };
-            let mut digits: Option<usize> = None;
-            let mut dot = false;
-            loop {
-                let Some(&f) = format.get(at) else { break };
-                match f {
-                    b'-' => spec.left = true,
-                    b'+' => spec.plus = true,
-                    b' ' => spec.space = true,
-                    b'#' => spec.alt = true,
-                    b'0' if !dot && digits.is_none() => spec.zero = true,
-                    b'0'..=b'9' => digits = Some((digits.unwrap_or(0) * 10 + usize::from(f - b'0')).min(65_536)),
-                    b'*' => digits = rest.next().map(|v| (v.number().abs() as usize).min(65_536)),
-                    b'.' => {
-                        spec.width = digits.take().unwrap_or(0);
-                        dot = true;
-                    }
-                    b'l' | b'h' => {}
-                    _ => break,
-                }
-                at += 1;
-            }
-            if dot {
-                spec.precision = Some(digits.unwrap_or(0));
-            } else {
-                spec.width = digits.unwrap_or(0);
-            }
-            let Some(&code) = format.get(at) else {
-                out.push(b'%');
-                break;
-            };
-            at += 1;
-            match code {
-                b'%' => out.push(b'%'),
-                b'd' | b'i' | b'x' | b'X' | b'o' | b'u' => {
-                    let v = rest.next().map_or(0.0, Value::number);
-                    spec.integer(v as i64, code, &mut out);
-                }
-                b'f' | b'F' | b'e' | b'E' | b'g' | b'G' => {
-                    let v = rest.next().map_or(0.0, Value::number);
-                    spec.float(v, code, &mut out);
-                }
-                b'c' => {
-                    let text = match rest.next() {
-                        Some(Value::Number(n) | Value::Input(_, n)) => vec![*n as u8],
-                        Some(v) => v.text().into_iter().take(1).collect(),
-                        None => Vec::new(),
-                    };
-                    spec.pad(text, &mut out);
-                }
-                _ => {
-                    let mut text = rest.next().map(Value::text).unwrap_or_default();
-                    if let Some(p) = spec.precision {
-                        text.truncate(p);
-                    }
-                    spec.pad(text, &mut out);
-                }
-            }
-        }
-        out
-    }
-
-    fn var(&self, name: &str) -> Value {
+    pub(super) fn var(&self, name: &str) -> Value {
         self.vars.get(name).cloned().unwrap_or(Value::Nothing)
     }
 
@@ -706,7 +502,7 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         Ok(parts.join(sep.as_slice()))
     }
 
-    fn assign(&mut self, target: &Expr, value: Value) -> Result<(), String> {
+    pub(super) fn assign(&mut self, target: &Expr, value: Value) -> Result<(), String> {
         match target {
             Expr::Var(name) => self.set_var(name, value),
             Expr::Index(name, index) => {
@@ -760,7 +556,7 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
         Ok(hit)
     }
 
-    fn eval(&mut self, e: &Expr) -> Result<Value, String> {
+    pub(super) fn eval(&mut self, e: &Expr) -> Result<Value, String> {
         if !self.cx.x.spend(1) {
             return Ok(Value::Nothing);
         }
@@ -926,237 +722,6 @@ impl<'c, 'a, 'm> Awk<'c, 'a, 'm> {
     fn capture(&mut self, command: &[u8]) -> Vec<u8> {
         let state = self.cx.x.subshell_state(self.cx.st);
         self.cx.x.capture_script(&state, self.cx.io, command)
-    }
-
-    fn call(&mut self, name: &str, args: &[Expr]) -> Result<Value, String> {
-        let program = self.program;
-        if let Some((_, params, body)) = program.functions.iter().find(|f| f.0 == name) {
-            return self.user(params, body, args);
-        }
-        // `split`, `sub` and `gsub` take names, not values.
-        match name {
-            "split" => {
-                let text = args.first().map(|a| self.eval(a)).transpose()?.unwrap_or(Value::Nothing).text();
-                let Some(Expr::Var(array)) = args.get(1) else { return Err("split: second argument is no array".to_owned()) };
-                let parts = match args.get(2) {
-                    Some(Expr::Regex(r)) => {
-                        let regex = r.as_ref().clone();
-                        let mut parts = Vec::new();
-                        let (mut from, mut work) = (0, self.work());
-                        while let Some((s, e)) =
-                            regex.find(&text, from, &mut work).and_then(|g| g.first().copied().flatten()).filter(|(s, e)| e > s)
-                        {
-                            parts.push(text.get(from..s).unwrap_or_default().to_vec());
-                            from = e;
-                        }
-                        parts.push(text.get(from..).unwrap_or_default().to_vec());
-                        if text.is_empty() { Vec::new() } else { parts }
-                    }
-                    Some(e) => {
-                        let sep = self.eval(e)?.text();
-                        self.split(&text, &sep)
-                    }
-                    None => {
-                        let sep = self.var("FS").text();
-                        self.split(&text, &sep)
-                    }
-                };
-                let n = parts.len();
-                self.cx.x.spend(n as u64 / 4);
-                self.arrays.insert(
-                    array.clone(),
-                    parts.into_iter().enumerate().map(|(k, v)| ((k + 1).to_string().into_bytes(), Value::from_input(v))).collect(),
-                );
-                return Ok(Value::Number(n as f64));
-            }
-            "sub" | "gsub" => return self.substitute(args, name == "gsub"),
-            "length" => {
-                if let Some(Expr::Var(array)) = args.first()
-                    && let Some(a) = self.arrays.get(array)
-                {
-                    return Ok(Value::Number(a.len() as f64));
-                }
-                let text = match args.first() {
-                    Some(a) => self.eval(a)?.text(),
-                    None => self.record.clone(),
-                };
-                return Ok(Value::Number(text.len() as f64));
-            }
-            "match" => {
-                let text = args.first().map(|a| self.eval(a)).transpose()?.unwrap_or(Value::Nothing).text();
-                let regex = match args.get(1) {
-                    Some(Expr::Regex(r)) => Some(r.as_ref().clone()),
-                    Some(other) => {
-                        let p = self.eval(other)?.text();
-                        self.regex(&p)
-                    }
-                    None => None,
-                };
-                let mut work = self.work();
-                let found = regex.and_then(|r| r.find(&text, 0, &mut work)).and_then(|g| g.first().copied().flatten());
-                let (start, len) = found.map_or((0.0, -1.0), |(s, e)| (s as f64 + 1.0, (e - s) as f64));
-                self.vars.insert("RSTART".to_owned(), Value::Number(start));
-                self.vars.insert("RLENGTH".to_owned(), Value::Number(len));
-                return Ok(Value::Number(start));
-            }
-            _ => {}
-        }
-        let mut values = Vec::new();
-        for a in args {
-            values.push(self.eval(a)?);
-        }
-        let first = values.first().cloned().unwrap_or(Value::Nothing);
-        let n = first.number();
-        Ok(match name {
-            "substr" => {
-                let text = first.text();
-                let from = values.get(1).map_or(1.0, Value::number).round();
-                let len = values.get(2).map_or(f64::from(u32::MAX), Value::number).round();
-                let end = (from + len).min(text.len() as f64 + 1.0);
-                let start = from.max(1.0);
-                if end > start {
-                    Value::Text(text.get(start as usize - 1..end as usize - 1).unwrap_or_default().to_vec())
-                } else {
-                    Value::Text(Vec::new())
-                }
-            }
-            "index" => {
-                let (text, part) = (first.text(), values.get(1).map(Value::text).unwrap_or_default());
-                let at = if part.is_empty() { Some(0) } else { text.windows(part.len()).position(|w| w == part.as_slice()) };
-                Value::Number(at.map_or(0.0, |p| p as f64 + 1.0))
-            }
-            "sprintf" => Value::Text(self.sprintf(&values)),
-            "tolower" => Value::Text(first.text().to_ascii_lowercase()),
-            "toupper" => Value::Text(first.text().to_ascii_uppercase()),
-            "int" => Value::Number(n.trunc()),
-            "sqrt" => Value::Number(n.sqrt()),
-            "exp" => Value::Number(n.exp()),
-            "log" => Value::Number(n.ln()),
-            "sin" => Value::Number(n.sin()),
-            "cos" => Value::Number(n.cos()),
-            "atan2" => Value::Number(n.atan2(values.get(1).map_or(0.0, Value::number))),
-            "rand" => Value::Number((self.cx.st.random.next() >> 11) as f64 / (1u64 << 53) as f64),
-            "srand" => Value::Number(0.0),
-            "systime" => Value::Number(self.cx.now() as f64),
-            "system" => {
-                let command = first.text();
-                let state = self.cx.x.subshell_state(self.cx.st);
-                let io = self.cx.io;
-                Value::Number(f64::from(self.cx.x.script(&state, io, &command, &[b"sh".to_vec()], true)))
-            }
-            "close" => {
-                let name = first.text();
-                self.streams.remove(&name);
-                if let Some((kind, data)) = self.files.remove(&name) {
-                    self.flush(&name, kind, data);
-                }
-                Value::Number(0.0)
-            }
-            "fflush" => Value::Number(0.0),
-            other => return Err(format!("function {other} never defined")),
-        })
-    }
-
-    fn user(&mut self, params: &[String], body: &Stmt, args: &[Expr]) -> Result<Value, String> {
-        if self.depth >= limits::RUN_DEPTH {
-            self.cx.x.kill();
-            return Ok(Value::Nothing);
-        }
-        let mut values = Vec::new();
-        // Arrays go in by name: the caller's array is moved in and back out.
-        let mut moved: Vec<(String, String)> = Vec::new();
-        for (param, arg) in params.iter().zip(args) {
-            match arg {
-                Expr::Var(name) if self.arrays.contains_key(name) => moved.push((param.clone(), name.clone())),
-                _ => {}
-            }
-            values.push(self.eval(arg)?);
-        }
-        let saved: Vec<(String, Option<Value>, Option<BTreeMap<Vec<u8>, Value>>)> = params
-            .iter()
-            .map(|p| (p.clone(), self.vars.remove(p), if moved.iter().any(|m| &m.1 == p) { None } else { self.arrays.remove(p) }))
-            .collect();
-        for (param, name) in &moved {
-            if param != name
-                && let Some(array) = self.arrays.remove(name)
-            {
-                self.arrays.insert(param.clone(), array);
-            }
-        }
-        for (param, value) in params.iter().zip(values) {
-            self.vars.insert(param.clone(), value);
-        }
-        self.depth += 1;
-        let end = self.stmt(body);
-        self.depth -= 1;
-        for (param, name) in &moved {
-            if param != name
-                && let Some(array) = self.arrays.remove(param)
-            {
-                self.arrays.insert(name.clone(), array);
-            }
-        }
-        for (name, value, array) in saved {
-            match value {
-                Some(v) => self.vars.insert(name.clone(), v),
-                None => self.vars.remove(&name),
-            };
-            if let Some(a) = array {
-                self.arrays.insert(name, a);
-            }
-        }
-        match end {
-            End::Return(v) => Ok(v),
-            End::Fault(m) => Err(m),
-            _ => Ok(Value::Nothing),
-        }
-    }
-
-    fn substitute(&mut self, args: &[Expr], global: bool) -> Result<Value, String> {
-        let regex = match args.first() {
-            Some(Expr::Regex(r)) => Some(r.as_ref().clone()),
-            Some(other) => {
-                let p = self.eval(other)?.text();
-                self.regex(&p)
-            }
-            None => None,
-        };
-        let Some(regex) = regex else { return Ok(Value::Number(0.0)) };
-        let with = args.get(1).map(|a| self.eval(a)).transpose()?.unwrap_or(Value::Nothing).text();
-        let record = Expr::Field(Box::new(Expr::Number(0.0)));
-        let target = args.get(2).unwrap_or(&record).clone();
-        let text = self.eval(&target)?.text();
-        let mut out = Vec::new();
-        let (mut at, mut count) = (0, 0u32);
-        let before = self.work();
-        let mut work = before;
-        while at <= text.len() {
-            let Some((s, e)) = regex.find(&text, at, &mut work).and_then(|g| g.first().copied().flatten()) else { break };
-            out.extend_from_slice(text.get(at..s).unwrap_or_default());
-            count += 1;
-            let mut bytes = with.iter().peekable();
-            while let Some(b) = bytes.next() {
-                match b {
-                    b'\\' if matches!(bytes.peek(), Some(b'&' | b'\\')) => out.extend(bytes.next()),
-                    b'&' => out.extend_from_slice(text.get(s..e).unwrap_or_default()),
-                    _ => out.push(*b),
-                }
-            }
-            at = e;
-            if s == e {
-                out.extend(text.get(e));
-                at = e + 1;
-            }
-            if !global || out.len() > limits::PIPE {
-                break;
-            }
-        }
-        self.cx.x.spend((before - work) / 16);
-        if count > 0 {
-            out.extend_from_slice(text.get(at..).unwrap_or_default());
-            self.assign(&target, Value::Text(out))?;
-        }
-        Ok(Value::Number(f64::from(count)))
     }
 }
 
