@@ -119,8 +119,9 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
     let cast = find(&casts, |name| name.ends_with(".cast")).context("no cast was exported")?;
     let cast_path = dir.join("session.cast");
     std::fs::copy(&cast, &cast_path)?;
-    let mut play = command(["asciinema", "cat"]);
-    play.arg(&cast_path).env("ASCIINEMA_CONFIG_HOME", dir.join("asciinema")).env("HOME", &dir).env("LC_ALL", "C.UTF-8");
+    // asciinema insists on a terminal.
+    let mut play = command(["script", "-qec", &format!("asciinema cat {}", cast_path.display()), "/dev/null"]);
+    play.env("ASCIINEMA_CONFIG_HOME", dir.join("asciinema")).env("HOME", &dir).env("LC_ALL", "C.UTF-8");
     let played = run_ok(play, None, LIMIT)?;
     ensure!(played.contains("from the keyboard"), "the cast does not show what was typed");
     let _ = std::fs::remove_dir_all(dir.join("asciinema"));

@@ -98,15 +98,8 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[
-    &dns::SERVICE,
-    &ftp::SERVICE,
-    &generic_tcp::SERVICE,
-    &http::SERVICE,
-    &https::SERVICE,
-    &ssh::SERVICE,
-    &telnet::SERVICE,
-];
+pub static SERVICES: &[&ServiceDef] =
+    &[&dns::SERVICE, &ftp::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE, &ssh::SERVICE, &telnet::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {

