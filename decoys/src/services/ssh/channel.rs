@@ -125,9 +125,8 @@ pub(super) async fn forward(mut task: Task, conn: Conn) {
                         return;
                     }
                 }
-                (Event::Eof, _) => {
-                    let _ = to.shutdown().await;
-                }
+                // The client waits for our close once both sides have ended.
+                (Event::Eof, _) => break,
                 (Event::Resize(..) | Event::Interrupt, _) => {}
             }
         }
