@@ -197,7 +197,7 @@ impl World {
                 let path = node.dir.join("node.csr");
                 std::fs::write(&path, csr)?;
                 let path = path.to_string_lossy().into_owned();
-                let bundle = self.cli(&["enroll", &node.name, "--net", &node.net, "--role", "decoys", "--sign", &path])?;
+                let bundle = self.cli(&["enroll", "--net", &node.net, "--role", "decoys", "--sign", &path])?;
                 run_ok(self.decoys(index, &["identity", "install"])?, Some(bundle.as_bytes()), LIMIT)?;
             }
         }

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Runs `visit` against every TCP service and checks what every session must leave behind.
 async fn every_service<F>(case: &str, visit: impl Fn(&'static ServiceDef, DuplexStream, std::sync::Arc<Kit>) -> F)
 where
-    F: std::future::Future<Output = u64>,
+    F: Future<Output = u64>,
 {
     for def in SERVICES.iter().copied().filter(|def| def.transports.contains(&Transport::Tcp)) {
         let kit = std::sync::Arc::new(Kit::new(def, "").unwrap_or_else(|why| panic!("{}: {why}", def.name)));

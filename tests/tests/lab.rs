@@ -45,7 +45,8 @@ fn two_nets_one_controller() {
     let world = world(&dir, true, &[("alpha", Dial::Node), ("beta", Dial::Controller)], PERSONA, "");
     let lab = world.lab.as_ref().unwrap();
     // The second node may answer the controller and open nothing itself.
-    let wall = "table inet wall { chain out { type filter hook output priority 0; policy accept; oifname \"mgmt0\" ct state new drop; } }";
+    let wall =
+        "table inet wall { chain out { type filter hook output priority 0; policy accept; oifname \"mgmt0\" ct state new drop\n }\n }";
     let mut nft = lab.inside("n2", std::path::Path::new("nft"));
     nft.arg(wall);
     run_ok(nft, None, LIMIT).unwrap();
@@ -195,7 +196,7 @@ fn refused_starts() {
     assert!(said.contains("29100") || said.contains("20080"), "names the port: {said}");
     assert!(said.contains("glasshive-decoy") || said.contains(&pid.to_string()), "names the holder: {said}");
     let (code, _, said) = world.cli_result(&["serve"]).unwrap();
-    assert_eq!(code, 1, "{said}");
+    assert_eq!(code, 6, "{said}");
     assert!(said.trim().lines().count() == 1, "{said}");
     knock(SocketAddr::from(([127, 0, 0, 1], 29_100)), 1).unwrap();
     world.wait_sessions(1, LIMIT).unwrap();

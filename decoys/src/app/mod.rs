@@ -22,6 +22,7 @@ use glasshive_journal::{Journal, JournalHandle, OpenReport, Pressure};
 use glasshive_link::identity::IdentityDir;
 use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,8 @@ impl App {
             glasshive_daemon::nft::apply(&targets.nft(config.tproxy_port))?;
         }
         for dir in WRITABLE {
-            std::fs::create_dir_all(config.state_dir.join(dir)).with_context(|| format!("{}: making {dir}", config.state_dir.display()))?;
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(config.state_dir.join(dir));
+            made.with_context(|| format!("{}: making {dir}", config.state_dir.display()))?;
         }
         // Threads inherit file rules from the one that starts them: lock down before there are any.
         let report = lock_down(&config)?;

@@ -310,6 +310,7 @@ async fn seat(line: Line, user: Vec<u8>) -> Outcome {
     });
     let (mut from, to) = tokio::io::split(conn);
     let to = Arc::new(Mutex::new(to));
+    #[allow(clippy::disallowed_methods, reason = "bounded by the backlog: the stream is not read while it is full")]
     let (events, received) = mpsc::unbounded_channel();
     let backlog = Arc::new(Backlog::default());
     let terminal = Terminal::new(&term, columns, true);

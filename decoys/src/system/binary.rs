@@ -11,7 +11,7 @@ pub(super) fn program(seed: &[u8], name: &str, size: usize) -> Vec<u8> {
         let sections = (size as u64).saturating_sub(31 * 64) & !7;
         // ELF-64, little endian, System V, position-independent executable, x86-64.
         out.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0\x01\0\0\0");
-        out.extend((0x1000 + size as u64 / 9 & !0xf).to_le_bytes());
+        out.extend(((0x1000 + size as u64 / 9) & !0xf).to_le_bytes());
         out.extend(64u64.to_le_bytes());
         out.extend(sections.to_le_bytes());
         out.extend_from_slice(b"\0\0\0\0\x40\0\x38\0\x0d\0\x40\0\x1f\0\x1e\0");

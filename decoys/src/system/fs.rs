@@ -207,7 +207,7 @@ impl Base {
         let (dir, _) = split(path);
         if dir != b"/" && !self.nodes.contains_key(&key(dir)) {
             let parent = Node::new(Kind::Dir, 0o755, 0, 0, node.mtime);
-            self.put(&String::from_utf8_lossy(dir).into_owned(), parent);
+            self.put(&String::from_utf8_lossy(dir), parent);
         }
         self.next_ino += 1 + (self.nodes.len() as u64 % 3);
         node.ino = 131_072 + self.next_ino;

@@ -10,6 +10,18 @@
 //! [`Shell`]; on a pty the bytes go through a [`Terminal`], whose lines go to [`Shell::run`]; on an
 //! exec channel the command goes to [`Shell::run`] at once and later bytes to [`Shell::input`].
 
+// The commands repeat shapes of the programs they stand for; merging those would hide which is which.
+#![allow(
+    clippy::type_complexity,
+    clippy::if_same_then_else,
+    clippy::redundant_closure,
+    clippy::while_let_on_iterator,
+    clippy::while_let_loop,
+    clippy::map_entry,
+    clippy::nonminimal_bool,
+    clippy::too_many_arguments
+)]
+
 mod api;
 mod binary;
 mod builtins;

@@ -112,7 +112,7 @@ pub(super) fn format(pattern: &[u8], seconds: i64, nanos: u32) -> Vec<u8> {
                 _ => format!("{value:0digits$}"),
             }
         };
-        let hour12 = i64::from(if c.hour % 12 == 0 { 12 } else { c.hour % 12 });
+        let hour12 = i64::from(if c.hour.is_multiple_of(12) { 12 } else { c.hour % 12 });
         let sub = |p: &str| String::from_utf8_lossy(&format(p.as_bytes(), seconds, nanos)).into_owned();
         // ISO 8601 week: the week of the year's Thursday.
         let thursday = seconds.div_euclid(86_400) - i64::from((c.weekday + 6) % 7) + 3;

@@ -125,7 +125,7 @@ pub(super) async fn forward(mut task: Task, conn: Conn) {
                         return;
                     }
                 }
-                // The client waits for our close once both sides have ended.
+                // Nothing can follow: once the service is done as well the channel closes, as sshd does it.
                 (Event::Eof, _) => break,
                 (Event::Resize(..) | Event::Interrupt, _) => {}
             }

@@ -192,6 +192,7 @@ impl Visit {
         let id = channel.id();
         // Input comes through the callbacks below; russh's own queue of the channel is given up.
         let (_, write) = channel.split();
+        #[allow(clippy::disallowed_methods, reason = "bounded by the backlog: the stream is not read while it is full")]
         let (events, received) = mpsc::unbounded_channel();
         self.channels.insert(id, Slot { events, tty: None, environment: Vec::new(), start: Some((write, received, place)) });
         id

@@ -49,7 +49,7 @@ pub(super) fn cut(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
     };
     let Some(list_ranges) = ranges(list) else {
         let what = if by_field.is_some() { "field" } else { "byte/character position" };
-        let line = if list.iter().any(|b| *b == b'0') && number::<usize>(list) == Some(0) {
+        let line = if list.contains(&b'0') && number::<usize>(list) == Some(0) {
             format!(
                 "cut: {}s are numbered from 1\nTry 'cut --help' for more information.\n",
                 if by_field.is_some() { "field" } else { "byte/character position" }

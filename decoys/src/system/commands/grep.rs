@@ -150,7 +150,7 @@ pub(super) fn grep(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             break;
         }
     }
-    if failed && status != 0 || failed { 2 } else { status }
+    if failed { 2 } else { status }
 }
 
 /// The few Perl classes people use with `-P`.

@@ -414,7 +414,7 @@ impl Sed<'_, '_, '_> {
                 if *step == 0 {
                     *first == line
                 } else {
-                    line >= *first && (line - first) % step == 0
+                    line >= *first && (line - first).is_multiple_of(*step)
                 }
             }
             Address::Plus(_) | Address::Zero => false,

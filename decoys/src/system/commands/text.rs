@@ -875,7 +875,7 @@ pub(super) fn seq(cx: &mut Cx<'_, '_>, args: &[Vec<u8>]) -> i32 {
             None => out.extend(format!("{v:0width$.decimals$}").into_bytes()),
         }
         n += 1;
-        if n % 256 == 0 && !cx.alive() || out.len() > limits::PIPE {
+        if n.is_multiple_of(256) && !cx.alive() || out.len() > limits::PIPE {
             break;
         }
     }

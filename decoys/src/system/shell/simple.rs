@@ -318,9 +318,16 @@ impl Exec<'_> {
         self.forks = self.forks.wrapping_add(1);
         self.pass(900_000);
         let Some(node) = self.fs.get(path) else { return 127 };
-        if let Kind::File(Content::Made(Made::Program(_, name))) = &node.kind {
-            let called = args.first().map(|a| crate::system::fs::split(a).1.to_vec()).unwrap_or_default();
-            let entry = commands::find(name.as_bytes()).or_else(|| commands::find(&called));
+        let called = args.first().map(|a| crate::system::fs::split(a).1.to_vec()).unwrap_or_default();
+        let system = match &node.kind {
+            Kind::File(Content::Made(Made::Program(_, name))) => {
+                Some((*name, commands::find(name.as_bytes()).or_else(|| commands::find(&called))))
+            }
+            // A script of the distribution: what it would do is one of our commands.
+            Kind::File(Content::Bytes(_)) if SCRIPTS.contains(&path) => Some(("script", commands::find(&called))),
+            _ => None,
+        };
+        if let Some((name, entry)) = system {
             return match entry {
                 Some(command) => {
                     // What a command changes in the shell's state ends with it, as in a process of its own.
@@ -523,3 +530,6 @@ pub(in crate::system) struct Passwd {
     pub home: Vec<u8>,
     pub shell: Vec<u8>,
 }
+
+/// Programs of the distribution that are shell scripts and that we know as commands.
+const SCRIPTS: [&[u8]; 1] = [b"/usr/bin/which.debianutils"];

@@ -60,10 +60,6 @@ fn exec(command: &str) -> Ran {
     exec_on(&machine(), command)
 }
 
-fn out(command: &str) -> String {
-    String::from_utf8_lossy(&exec(command).stdout).into_owned()
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
