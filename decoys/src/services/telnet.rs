@@ -5,7 +5,7 @@ mod iac;
 mod options;
 
 use super::ssh::backlog::Backlog;
-use super::ssh::seat::{Event, Screen, Seat};
+use super::ssh::seat::{Command, Event, Screen, Seat};
 use super::{Build, Outcome, Service, ServiceDef};
 use crate::conn::Conn;
 use crate::persona::Seed;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, WriteHalf};
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// The row of the services table.
 pub(super) static SERVICE: ServiceDef = ServiceDef {
@@ -270,7 +271,7 @@ fn react(options: &mut Options, session: &Session, piece: &Piece) -> (Vec<u8>, V
 /// How long output waits for a visitor who does not read.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-struct LineScreen(Arc<Mutex<WriteHalf<Conn>>>);
+struct LineScreen(Arc<Mutex<WriteHalf<Conn>>>, CancellationToken);
 
 impl LineScreen {
     async fn write(&self, bytes: &[u8]) -> bool {
@@ -279,7 +280,10 @@ impl LineScreen {
             half.write_all(&escaped(bytes)).await?;
             half.flush().await
         };
-        matches!(tokio::time::timeout(PATIENCE, sent).await, Ok(Ok(())))
+        tokio::select! {
+            sent = tokio::time::timeout(PATIENCE, sent) => matches!(sent, Ok(Ok(()))),
+            () = self.1.cancelled() => false,
+        }
     }
 }
 
@@ -323,8 +327,17 @@ async fn seat(line: Line, user: Vec<u8>) -> Outcome {
         let weight = backlog.add(typed.len());
         let _ = events.send((Event::Data(Vec::from(typed).into()), weight));
     }
-    let seat =
-        Seat { session: session.clone(), channel: CHANNEL, role: ROLE, shell, screen: LineScreen(Arc::clone(&to)), events: received };
+    let gone = CancellationToken::new();
+    let seat = Seat {
+        session: session.clone(),
+        channel: CHANNEL,
+        role: ROLE,
+        shell,
+        screen: LineScreen(Arc::clone(&to), gone.clone()),
+        events: received,
+        gone: gone.clone(),
+        command: Command::default(),
+    };
     let reading = async {
         loop {
             backlog.room().await;
@@ -356,10 +369,18 @@ async fn seat(line: Line, user: Vec<u8>) -> Outcome {
             session.count_cut(parser.cut());
         }
     };
-    tokio::select! {
+    let seated = seat.terminal(terminal);
+    tokio::pin!(seated);
+    let cancelled = session.cancelled();
+    let outcome = tokio::select! {
         outcome = reading => outcome,
-        status = seat.terminal(terminal) => if status.is_some() { Outcome::Server } else { Outcome::Client },
-    }
+        status = &mut seated => return if status.is_some() { Outcome::Server } else { Outcome::Client },
+        () = cancelled.cancelled() => Outcome::Server,
+    };
+    // The command at work is recorded before the session closes.
+    gone.cancel();
+    seated.await;
+    outcome
 }
 
 #[cfg(test)]

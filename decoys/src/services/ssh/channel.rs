@@ -1,7 +1,7 @@
 //! The task of one channel: a shell, a command, or a forwarded connection. It must never outlive the
 //! visitor: everything that waits for a window also watches for his going.
 
-use super::seat::{Event, Queued, Screen, Seat};
+use super::seat::{Command, Event, Queued, Screen, Seat};
 use super::visit::Place;
 use crate::conn::Conn;
 use crate::session::{Direction, Session};
@@ -87,9 +87,18 @@ fn log_in(task: &Task, tty: Option<&Tty>, interactive: bool) -> Option<Shell> {
 pub(super) async fn shell(task: Task, tty: Option<Tty>) {
     let channel = task.write.id().number();
     let shell = log_in(&task, tty.as_ref(), true);
-    let screen = ChannelScreen { write: task.write, gone: task.gone, _place: task.place };
+    let screen = ChannelScreen { write: task.write, gone: task.gone.clone(), _place: task.place };
     let Some(shell) = shell else { return screen.end(Some(1)).await };
-    let seat = Seat { session: task.session, channel, role: "shell", shell, screen: Lent(&screen), events: task.events };
+    let seat = Seat {
+        session: task.session,
+        channel,
+        role: "shell",
+        shell,
+        screen: Lent(&screen),
+        events: task.events,
+        gone: task.gone,
+        command: Command::default(),
+    };
     let status = match tty {
         Some(tty) => seat.terminal(Terminal::new(&tty.term, tty.columns, false)).await,
         None => seat.piped().await,
@@ -101,9 +110,18 @@ pub(super) async fn shell(task: Task, tty: Option<Tty>) {
 pub(super) async fn exec(task: Task, tty: Option<Tty>, command: Vec<u8>) {
     let channel = task.write.id().number();
     let shell = log_in(&task, tty.as_ref(), false);
-    let screen = ChannelScreen { write: task.write, gone: task.gone, _place: task.place };
+    let screen = ChannelScreen { write: task.write, gone: task.gone.clone(), _place: task.place };
     let Some(shell) = shell else { return screen.end(Some(1)).await };
-    let seat = Seat { session: task.session, channel, role: "exec", shell, screen: Lent(&screen), events: task.events };
+    let seat = Seat {
+        session: task.session,
+        channel,
+        role: "exec",
+        shell,
+        screen: Lent(&screen),
+        events: task.events,
+        gone: task.gone,
+        command: Command::default(),
+    };
     let terminal = tty.map(|tty| Terminal::new(&tty.term, tty.columns, false));
     let status = seat.exec(&command, terminal).await;
     screen.end(status).await;

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
 
 /// Longest time a command may seem to take.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -56,8 +57,12 @@ pub(in crate::services) struct Seat<S> {
     pub shell: Shell,
     /// Where output goes.
     pub screen: S,
-    /// What the visitor sends, bounded by the backlog; closed when he is gone.
+    /// What the visitor sends, bounded by the backlog.
     pub events: UnboundedReceiver<Queued>,
+    /// Cancelled when the visitor is gone.
+    pub gone: CancellationToken,
+    /// The command at work; starts empty.
+    pub command: Command,
 }
 
 /// The visitor is gone.
@@ -65,14 +70,55 @@ struct Gone;
 
 impl<S: Screen> Seat<S> {
     /// A login shell on a terminal. Returns its exit status, `None` when the visitor left.
-    pub(in crate::services) async fn terminal(mut self, mut terminal: Terminal) -> Option<i32> {
-        let mut command = Command::default();
+    pub(in crate::services) async fn terminal(mut self, terminal: Terminal) -> Option<i32> {
+        let status = self.on_terminal(terminal).await;
+        self.left(status).await
+    }
+
+    /// One command of an exec channel. Returns its exit status, `None` when the visitor left.
+    pub(in crate::services) async fn exec(mut self, line: &[u8], terminal: Option<Terminal>) -> Option<i32> {
+        let status = self.one_command(line, terminal).await;
+        self.left(status).await
+    }
+
+    /// A shell that reads its lines from a pipe (`ssh -T host < script`). Returns its exit status, `None` when the
+    /// visitor left.
+    pub(in crate::services) async fn piped(mut self) -> Option<i32> {
+        let status = self.on_pipe().await;
+        self.left(status).await
+    }
+
+    /// What a visitor leaves behind who goes while a command is at work: a command that reads gets its end of input,
+    /// as the hang-up gives it, and what it made of the input so far is kept; the command is recorded either way.
+    async fn left(&mut self, status: Result<i32, Gone>) -> Option<i32> {
+        if let Ok(status) = status {
+            return Some(status);
+        }
+        if self.command.waiting {
+            let ran = self.shell.input(b"", true, self.session.now_ns());
+            self.command.add(&ran);
+            self.facts(&ran).await;
+        }
+        self.record(None, true).await;
+        None
+    }
+
+    /// The next event.
+    async fn event(&mut self) -> Result<Queued, Gone> {
+        tokio::select! {
+            biased;
+            () = self.gone.cancelled() => Err(Gone),
+            event = self.events.recv() => event.ok_or(Gone),
+        }
+    }
+
+    async fn on_terminal(&mut self, mut terminal: Terminal) -> Result<i32, Gone> {
         let greeting = Terminal::output(self.shell.greeting());
-        self.show(greeting).await.ok()?;
+        self.show(greeting).await?;
         let prompt = terminal.begin(&self.shell.prompt());
-        self.show(prompt).await.ok()?;
+        self.show(prompt).await?;
         loop {
-            match self.events.recv().await? {
+            match self.event().await? {
                 (Event::Data(bytes), _) => self.typed(&mut terminal, &bytes).await,
                 (Event::Resize(columns, rows), _) => self.resize(&mut terminal, columns, rows),
                 (Event::Interrupt, _) => self.typed(&mut terminal, &[3]).await,
@@ -81,33 +127,33 @@ impl<S: Screen> Seat<S> {
             while let Some(action) = self.next_action(&mut terminal) {
                 let ran = match action {
                     Action::Echo(bytes) => {
-                        self.show(bytes).await.ok()?;
+                        self.show(bytes).await?;
                         continue;
                     }
-                    Action::Line(line) => self.line(&mut command, &line),
+                    Action::Line(line) => self.line(&line),
                     Action::Interrupt => {
-                        command.interrupted = true;
+                        self.command.interrupted = true;
                         self.shell.interrupt(self.session.now_ns())
                     }
-                    Action::Eof if command.waiting => self.shell.input(b"", true, self.session.now_ns()),
-                    Action::Eof => self.line(&mut command, b"exit"),
+                    Action::Eof if self.command.waiting => self.shell.input(b"", true, self.session.now_ns()),
+                    Action::Eof => self.line(b"exit"),
                 };
-                if let Some(status) = self.settle(&mut terminal, &mut command, ran).await.ok()? {
-                    return Some(status);
+                if let Some(status) = self.settle(&mut terminal, ran).await? {
+                    return Ok(status);
                 }
             }
         }
     }
 
     /// Shows what a run printed, and says what the terminal reads next. `Some`: the shell ended.
-    async fn settle(&mut self, terminal: &mut Terminal, command: &mut Command, ran: Ran) -> Result<Option<i32>, Gone> {
-        command.add(&ran);
+    async fn settle(&mut self, terminal: &mut Terminal, ran: Ran) -> Result<Option<i32>, Gone> {
+        self.command.add(&ran);
         self.facts(&ran).await;
+        self.command.waiting = ran.waiting.is_some();
         self.pass(&ran, Some(terminal)).await?;
         let mut output = Terminal::output(&ran.stdout);
         output.extend(Terminal::output(&ran.stderr));
         self.show(output).await?;
-        command.waiting = ran.waiting.is_some();
         if let Some(waiting) = ran.waiting {
             terminal.set_mode(if waiting == Waiting::Secret { Mode::Secret } else { Mode::Cooked });
             return Ok(None);
@@ -117,7 +163,7 @@ impl<S: Screen> Seat<S> {
             self.show(prompt).await?;
             return Ok(None);
         }
-        self.note(command, &ran).await;
+        self.note(&ran).await;
         if ran.logout {
             return Ok(Some(ran.exit));
         }
@@ -126,32 +172,30 @@ impl<S: Screen> Seat<S> {
         Ok(None)
     }
 
-    /// One command of an exec channel. Returns its exit status.
-    pub(in crate::services) async fn exec(mut self, line: &[u8], mut terminal: Option<Terminal>) -> Option<i32> {
-        let mut command = Command::default();
-        let mut ran = self.line(&mut command, line);
+    async fn one_command(&mut self, line: &[u8], mut terminal: Option<Terminal>) -> Result<i32, Gone> {
+        let mut ran = self.line(line);
         let mut pending: VecDeque<u8> = VecDeque::new();
         let mut eof = false;
         loop {
-            command.add(&ran);
+            self.command.add(&ran);
             self.facts(&ran).await;
-            self.pass(&ran, terminal.as_mut()).await.ok()?;
+            self.command.waiting = ran.waiting.is_some() && !ran.logout;
+            self.pass(&ran, terminal.as_mut()).await?;
             if terminal.is_some() {
                 let mut output = Terminal::output(&ran.stdout);
                 output.extend(Terminal::output(&ran.stderr));
-                self.show(output).await.ok()?;
+                self.show(output).await?;
             } else {
-                self.apart(&ran).await.ok()?;
+                self.apart(&ran).await?;
             }
             let Some(waiting) = ran.waiting.filter(|_| !ran.logout) else { break };
-            command.waiting = true;
             if let Some(terminal) = &mut terminal {
                 terminal.set_mode(if waiting == Waiting::Secret { Mode::Secret } else { Mode::Cooked });
-                ran = self.cooked(terminal, &mut command).await.ok()?;
+                ran = self.cooked(terminal).await?;
                 continue;
             }
             while pending.is_empty() && !eof {
-                match self.events.recv().await? {
+                match self.event().await? {
                     (Event::Data(bytes), _) => {
                         self.session.stream(self.channel, self.role, Direction::In, &bytes).await;
                         pending.extend(bytes);
@@ -159,8 +203,8 @@ impl<S: Screen> Seat<S> {
                     (Event::Eof, _) => eof = true,
                     (Event::Resize(..), _) => {}
                     (Event::Interrupt, _) => {
-                        self.note(&mut command, &ran).await;
-                        return Some(130);
+                        self.note(&ran).await;
+                        return Ok(130);
                     }
                 }
             }
@@ -168,22 +212,22 @@ impl<S: Screen> Seat<S> {
             let piece: Vec<u8> = pending.drain(..n).collect();
             ran = self.shell.input(&piece, eof && pending.is_empty(), self.session.now_ns());
         }
-        self.note(&mut command, &ran).await;
-        Some(ran.exit)
+        self.note(&ran).await;
+        Ok(ran.exit)
     }
 
     /// A line typed at a command that runs on a terminal.
-    async fn cooked(&mut self, terminal: &mut Terminal, command: &mut Command) -> Result<Ran, Gone> {
+    async fn cooked(&mut self, terminal: &mut Terminal) -> Result<Ran, Gone> {
         loop {
             while let Some(action) = self.next_action(terminal) {
                 match action {
                     Action::Echo(bytes) => self.show(bytes).await?,
-                    Action::Line(line) => return Ok(self.line(command, &line)),
+                    Action::Line(line) => return Ok(self.line(&line)),
                     Action::Interrupt => return Ok(Ran { exit: 130, logout: true, known: true, ..Ran::default() }),
                     Action::Eof => return Ok(self.shell.input(b"", true, self.session.now_ns())),
                 }
             }
-            match self.events.recv().await.ok_or(Gone)? {
+            match self.event().await? {
                 (Event::Data(bytes), _) => self.typed(terminal, &bytes).await,
                 (Event::Resize(columns, rows), _) => self.resize(terminal, columns, rows),
                 (Event::Interrupt, _) => self.typed(terminal, &[3]).await,
@@ -192,9 +236,7 @@ impl<S: Screen> Seat<S> {
         }
     }
 
-    /// A shell that reads its lines from a pipe (`ssh -T host < script`). Returns its exit status.
-    pub(in crate::services) async fn piped(mut self) -> Option<i32> {
-        let mut command = Command::default();
+    async fn on_pipe(&mut self) -> Result<i32, Gone> {
         let mut text: Vec<u8> = Vec::new();
         let mut eof = false;
         let mut status = 0;
@@ -205,13 +247,13 @@ impl<S: Screen> Seat<S> {
                 if eof {
                     break;
                 }
-                match self.events.recv().await? {
+                match self.event().await? {
                     (Event::Data(bytes), _) => {
                         self.session.stream(self.channel, self.role, Direction::In, &bytes).await;
                         text.extend_from_slice(&bytes);
                     }
                     (Event::Eof, _) => eof = true,
-                    (Event::Interrupt, _) => return Some(130),
+                    (Event::Interrupt, _) => return Ok(130),
                     (Event::Resize(..), _) => {}
                 }
                 continue;
@@ -220,39 +262,39 @@ impl<S: Screen> Seat<S> {
             if line.last() == Some(&b'\n') {
                 line.pop();
             }
-            let ran = self.line(&mut command, &line);
-            status = self.after(&mut command, &ran).await.ok()?;
+            let ran = self.line(&line);
+            status = self.after(&ran).await?;
             if ran.logout {
-                return Some(status);
+                return Ok(status);
             }
         }
-        if command.waiting {
+        if self.command.waiting {
             let ran = self.shell.input(b"", true, self.session.now_ns());
-            status = self.after(&mut command, &ran).await.ok()?;
+            status = self.after(&ran).await?;
         }
-        Some(status)
+        Ok(status)
     }
 
-    async fn after(&mut self, command: &mut Command, ran: &Ran) -> Result<i32, Gone> {
-        command.add(ran);
+    async fn after(&mut self, ran: &Ran) -> Result<i32, Gone> {
+        self.command.add(ran);
         self.facts(ran).await;
+        self.command.waiting = ran.waiting.is_some();
         self.pass(ran, None).await?;
         self.apart(ran).await?;
-        command.waiting = ran.waiting.is_some();
-        if !command.waiting && !ran.needs_more {
-            self.note(command, ran).await;
+        if !self.command.waiting && !ran.needs_more {
+            self.note(ran).await;
         }
         Ok(ran.exit)
     }
 
-    fn line(&mut self, command: &mut Command, line: &[u8]) -> Ran {
+    fn line(&mut self, line: &[u8]) -> Ran {
         let now = self.session.now_ns();
-        if command.waiting {
+        if self.command.waiting {
             let mut more = line.to_vec();
             more.push(b'\n');
             return self.shell.input(&more, false, now);
         }
-        command.more(line);
+        self.command.more(line);
         self.shell.run(line, Input { bytes: b"", eof: false }, now)
     }
 
@@ -280,13 +322,15 @@ impl<S: Screen> Seat<S> {
         let until = tokio::time::Instant::now() + ran.took.min(LONGEST);
         // Input of a command without a terminal stays in the bounded queue.
         let Some(terminal) = terminal.take() else {
-            tokio::time::sleep_until(until).await;
-            return Ok(());
+            return tokio::select! {
+                () = tokio::time::sleep_until(until) => Ok(()),
+                () = self.gone.cancelled() => Err(Gone),
+            };
         };
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return Ok(()),
-                event = self.events.recv() => match event.ok_or(Gone)? {
+                event = self.event() => match event? {
                     (Event::Data(bytes), _) => {
                         self.typed(terminal, &bytes).await;
                         if bytes.contains(&3) {
@@ -354,20 +398,24 @@ impl<S: Screen> Seat<S> {
         }
     }
 
+    async fn note(&mut self, ran: &Ran) {
+        self.record(Some(ran.exit), ran.known).await;
+    }
+
     /// Records the command, unless nothing was typed.
-    async fn note(&self, command: &mut Command, ran: &Ran) {
-        let done = std::mem::take(command);
+    async fn record(&mut self, exit: Option<i32>, known: bool) {
+        let done = std::mem::take(&mut self.command);
         if done.input.iter().all(u8::is_ascii_whitespace) {
             return;
         }
         self.session.count_cut(done.cut);
-        let exit = if done.interrupted { 130 } else { ran.exit };
-        self.session.command(Some(self.channel), &done.input, &done.output, Some(exit), done.known && ran.known).await;
+        let exit = if done.interrupted { Some(130) } else { exit };
+        self.session.command(Some(self.channel), &done.input, &done.output, exit, done.known && known).await;
     }
 }
 
 /// A command on its way to its record.
-struct Command {
+pub(in crate::services) struct Command {
     input: Vec<u8>,
     output: Vec<u8>,
     cut: u64,

@@ -106,10 +106,27 @@ async fn a_visitor_who_goes_leaves_no_task_behind() {
     channel.request_pty(false, "xterm", 100, 30, 0, 0, &[]).await.unwrap();
     channel.request_shell(true).await.unwrap();
     let waiting = handle.channel_open_session().await.unwrap();
-    waiting.exec(true, "cat").await.unwrap();
-    decoy.kit.memory.wait(|seen| seen.iter().any(|s| s.kind == Kind::Stream)).await;
-    drop((channel, waiting, handle));
+    waiting.exec(true, "cat > /tmp/half").await.unwrap();
+    waiting.data_bytes(&b"half a file"[..]).await.unwrap();
+    let mut sleeping = handle.channel_open_session().await.unwrap();
+    sleeping.exec(true, "sleep 250").await.unwrap();
+    while !matches!(sleeping.wait().await, Some(ChannelMsg::Success)) {}
+    decoy
+        .kit
+        .memory
+        .wait(|seen| of(seen, Kind::Stream).iter().filter(|s| s.detail["role"] == "shell" || s.detail["direction"] == "in").count() >= 2)
+        .await;
+    drop((channel, waiting, sleeping, handle));
     let seen = decoy.closed(1).await;
+    let commands: HashSet<_> = of(&seen, Kind::Command).iter().map(|c| c.detail["input"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(commands, HashSet::from(["cat > /tmp/half".to_owned(), "sleep 250".to_owned()]));
+    assert!(of(&seen, Kind::Command).iter().all(|c| c.detail["exit"].is_null()));
+    let files = of(&seen, Kind::File);
+    assert_eq!(
+        files.iter().map(|f| (f.detail["name"].as_str().unwrap(), f.detail["size"].as_u64().unwrap())).collect::<Vec<_>>(),
+        [("/tmp/half", 11)]
+    );
+    assert_eq!(seen.last().unwrap().kind, Kind::SessionClose);
     assert_eq!(seen.last().unwrap().detail["reason"], "client");
 }
 
