@@ -171,7 +171,7 @@ async fn real_clients_get_back_what_they_sent() {
             path(name),
             path(&format!("l-{name}"))
         );
-        let shown = run("lftp", &["-f", "/dev/null", "-e", &script]).await;
+        let shown = run("lftp", &["--norc", "-c", &script]).await;
         assert_eq!(std::fs::read(path(&format!("l-{name}"))).unwrap(), std::fs::read(path(name)).unwrap(), "lftp {name}");
         assert!(shown.contains(&format!("l-{name}")), "{shown}");
     }
