@@ -115,7 +115,7 @@ pub enum What {
     /// Everything that passes.
     Filter {
         /// Time, node, net, kinds.
-        query: EventQuery,
+        query: Box<EventQuery>,
         /// The rest.
         filter: Filter,
     },
@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn requests_and_answers_keep_their_form_on_the_wire() {
-        let request = Request::Sessions { query: SessionQuery { source: "192.0.2.0/24".parse().ok(), limit: 5, ..SessionQuery::default() } };
+        let request =
+            Request::Sessions { query: SessionQuery { source: "192.0.2.0/24".parse().ok(), limit: 5, ..SessionQuery::default() } };
         let line = serde_json::to_string(&request).unwrap();
         assert!(line.starts_with(r#"{"ask":"sessions","query":{"#), "{line}");
         assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);

@@ -10,6 +10,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use glasshive_journal::store::{Store, StoreError, StoreHandle};
 use glasshive_link::identity::ControllerIdentity;
 use serde_json::Value;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -36,7 +37,10 @@ impl Client {
         match UnixStream::connect(&socket).await {
             Ok(_) => return Ok(Self::Daemon(socket)),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                return Err(Failure::refused(format!("{}: not allowed: the socket belongs to the daemon's user; use sudo", socket.display())));
+                return Err(Failure::refused(format!(
+                    "{}: not allowed: the socket belongs to the daemon's user; use sudo",
+                    socket.display()
+                )));
             }
             Err(_) => {}
         }
@@ -47,7 +51,9 @@ impl Client {
                 config.state_dir.display()
             )));
         }
-        let (store, handle) = open_store(&config).map_err(|error| match error {
+        let opening = config.clone();
+        let opened = tokio::task::spawn_blocking(move || open_store(&opening)).await.map_err(Failure::failed)?;
+        let (store, handle) = opened.map_err(|error| match error {
             StoreError::Locked { .. } => Failure::unreachable(format!("nothing answers at {}, but {error}", socket.display())),
             other => Failure::from(other),
         })?;
@@ -122,8 +128,11 @@ impl Client {
     }
 }
 
-/// Opens the store of a configuration.
+/// Opens the store of a configuration. Blocks.
 pub fn open_store(config: &Config) -> Result<(Store, StoreHandle), StoreError> {
+    // What visitors sent is nobody else's to read.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.state_dir);
+    made.map_err(|source| StoreError::Io { path: config.state_dir.clone(), source })?;
     let (store, handle, report) = glasshive_journal::store::open(config.store())?;
     for what in &report.quarantined {
         tracing::warn!(what, "moved aside because it could not be read");

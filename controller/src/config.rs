@@ -127,11 +127,8 @@ impl Config {
             Some(path) => Source::file(path),
             None => Source::optional(DEFAULT_PATH),
         };
-        let loaded = source
-            .environment()
-            .flag("state_dir", text(&overrides.state_dir))
-            .flag("socket", text(&overrides.socket))
-            .load::<Self>()?;
+        let loaded =
+            source.environment().flag("state_dir", text(&overrides.state_dir)).flag("socket", text(&overrides.socket)).load::<Self>()?;
         check(&loaded)?;
         Ok(loaded.value)
     }
@@ -217,7 +214,8 @@ pub fn describe(config: &Config, path: &Path) -> Vec<String> {
         lines.push(format!("  dial       {} at {}", dial.node, dial.address));
     }
     if config.net.is_empty() {
-        lines.push("  no net yet: add [net.NAME] with vantage, owner, purpose, legal_basis and retention before enrolling nodes".to_owned());
+        lines
+            .push("  no net yet: add [net.NAME] with vantage, owner, purpose, legal_basis and retention before enrolling nodes".to_owned());
     }
     lines
 }
@@ -255,8 +253,7 @@ mod tests {
             assert!(error.contains("/d/controller.toml") && error.contains(key) && !error.contains('\n'), "{error}");
         }
         for (key, empty) in [("owner", "owner = \" \""), ("legal_basis", "legal_basis = \"\""), ("retention", "retention = \"0s\"")] {
-            let text: String =
-                NET.lines().map(|line| format!("{}\n", if line.starts_with(key) { empty } else { line })).collect();
+            let text: String = NET.lines().map(|line| format!("{}\n", if line.starts_with(key) { empty } else { line })).collect();
             let error = load(&text).unwrap_err();
             assert!(error.contains(&format!("net.dmz.{key}")) && error.contains("say "), "{error}");
         }

@@ -84,8 +84,7 @@ impl Desk {
     /// Appends what an operator is about to do.
     pub async fn audit(&self, by: &Operator, action: &str, object: &str, reason: &str) -> Result<(), Failure> {
         let clip = |text: &str| text.chars().take(1_000).collect::<String>();
-        let detail =
-            Audit { action: action.to_owned(), uid: by.uid, user: clip(&by.user), object: clip(object), reason: clip(reason) };
+        let detail = Audit { action: action.to_owned(), uid: by.uid, user: clip(&by.user), object: clip(object), reason: clip(reason) };
         tracing::info!(action, object = %detail.object, uid = by.uid, "operator");
         self.write(Kind::Audit, &detail).await.map(|_| ())
     }
@@ -93,9 +92,7 @@ impl Desk {
 
 /// Wall time.
 pub fn now_ns() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
 }
 
 fn read_or_make(path: &Path) -> Result<LogId, Failure> {

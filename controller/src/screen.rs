@@ -66,14 +66,8 @@ impl Out {
     /// Output into memory: standard output and standard error.
     pub fn captured(json: bool) -> (Self, Capture, Capture) {
         let (stdout, stderr) = (Capture::default(), Capture::default());
-        let out = Self {
-            stdout: Box::new(stdout.clone()),
-            stderr: Box::new(stderr.clone()),
-            width: PLAIN_WIDTH,
-            color: false,
-            tty: false,
-            json,
-        };
+        let out =
+            Self { stdout: Box::new(stdout.clone()), stderr: Box::new(stderr.clone()), width: PLAIN_WIDTH, color: false, tty: false, json };
         (out, stdout, stderr)
     }
 
@@ -201,12 +195,14 @@ pub fn table(columns: &[Column], rows: &[Value], width: u16) -> String {
 
 /// Lines of a story: a label, a word, and text that wraps under itself.
 pub fn story(rows: &[[String; 3]], width: u16) -> String {
+    // Without labels the words begin the line.
+    let first = usize::from(rows.iter().all(|[label, ..]| label.is_empty()));
     let mut table = blank(width);
     for row in rows {
-        table.add_row(row.iter().map(|text| Cell::new(scrub(text))).collect::<Vec<_>>());
+        table.add_row(row.iter().skip(first).map(|text| Cell::new(scrub(text))).collect::<Vec<_>>());
     }
-    for index in 0..3 {
-        if let Some(shape) = table.column_mut(index) {
+    for index in first..3 {
+        if let Some(shape) = table.column_mut(index - first) {
             shape.set_padding((0, if index == 2 { 0 } else { 2 }));
             match index {
                 0 => {
@@ -266,33 +262,34 @@ pub fn scrub(text: &str) -> String {
 /// JSON on one line in which no character can move, hide or reorder what a person reads: all
 /// such characters are `\u` escapes, so the value a program reads is unchanged.
 pub fn json(value: &Value) -> String {
-    struct Inert;
-    impl serde_json::ser::Formatter for Inert {
-        fn write_string_fragment<W: ?Sized + Write>(&mut self, to: &mut W, fragment: &str) -> std::io::Result<()> {
-            if fragment.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-                return to.write_all(fragment.as_bytes());
+    inert_json(value.to_string())
+}
+
+/// [`json`] over several lines, for files people read.
+pub fn json_pretty(value: &Value) -> String {
+    let mut text = inert_json(serde_json::to_string_pretty(value).unwrap_or_default());
+    text.push('\n');
+    text
+}
+
+/// Outside of strings JSON has none of these characters, and inside a `\u` escape means the same.
+fn inert_json(text: String) -> String {
+    if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut buffer = [0u8; 4];
+    for c in text.chars() {
+        let one = c.encode_utf8(&mut buffer);
+        if c == '\\' || c == '\n' || glasshive_event::text::escape(one) == *one {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0u16; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
             }
-            let mut buffer = [0u8; 4];
-            for c in fragment.chars() {
-                let text = c.encode_utf8(&mut buffer);
-                if glasshive_event::text::escape(text) == *text {
-                    to.write_all(text.as_bytes())?;
-                } else {
-                    let mut units = [0u16; 2];
-                    for unit in c.encode_utf16(&mut units) {
-                        write!(to, "\\u{unit:04x}")?;
-                    }
-                }
-            }
-            Ok(())
         }
     }
-    let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Inert);
-    match serde::Serialize::serialize(value, &mut serializer) {
-        Ok(()) => String::from_utf8(bytes).unwrap_or_default(),
-        Err(_) => String::new(),
-    }
+    out
 }
 
 /// A text field of a row, escaped; empty when absent.
@@ -306,7 +303,9 @@ pub fn wire(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => glasshive_event::text::escape(text),
         Value::Object(map) => match (map.len(), map.get("hex").and_then(Value::as_str)) {
-            (1, Some(hex)) => glasshive_event::text::unhex(hex).map_or_else(|| scrub(hex), |bytes| glasshive_event::text::escape_bytes(&bytes)),
+            (1, Some(hex)) => {
+                glasshive_event::text::unhex(hex).map_or_else(|| scrub(hex), |bytes| glasshive_event::text::escape_bytes(&bytes))
+            }
             _ => glasshive_event::text::escape(&value.to_string()),
         },
         Value::Array(items) => items.iter().map(wire).collect::<Vec<_>>().join(", "),
@@ -332,7 +331,13 @@ pub fn second(row: &Value, key: &str) -> String {
 pub fn endpoint(row: &Value, key: &str) -> String {
     let Some(end) = row.get(key) else { return String::new() };
     let (ip, port) = (shown(end, "ip"), number(end, "port"));
-    if ip.contains(':') { format!("[{ip}]:{port}") } else if ip.is_empty() { ip } else { format!("{ip}:{port}") }
+    if ip.contains(':') {
+        format!("[{ip}]:{port}")
+    } else if ip.is_empty() {
+        ip
+    } else {
+        format!("{ip}:{port}")
+    }
 }
 
 /// A length of time for people: `850ms`, `12.3s`, `4m10s`, `3h02m`, `2d04h`.

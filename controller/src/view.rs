@@ -88,7 +88,10 @@ pub fn event(stored: &StoredEvent, records: bool) -> Value {
         Some((header, (envelope, detail))) => {
             put("time", time(header.wall_ns));
             put("mono_ns", json!(header.mono_ns));
-            put("kind", Kind::from_number(envelope.kind).map_or_else(|| json!(format!("unknown {}", envelope.kind)), |kind| json!(kind.name())));
+            put(
+                "kind",
+                Kind::from_number(envelope.kind).map_or_else(|| json!(format!("unknown {}", envelope.kind)), |kind| json!(kind.name())),
+            );
             put("session", json!(envelope.session));
             put("parent", json!(envelope.parent));
             put("conn", json!(envelope.conn));
@@ -216,7 +219,10 @@ fn fields(pairs: impl IntoIterator<Item = (&'static str, Value)>) -> Map<String,
 
 /// Sums of one hour, net and service.
 pub fn hour(row: &HourRow) -> Value {
-    with(fields([("by", json!("hour")), ("hour", time(row.hour_ns)), ("net", json!(row.net)), ("service", json!(row.service))]), &row.counts)
+    with(
+        fields([("by", json!("hour")), ("hour", time(row.hour_ns)), ("net", json!(row.net)), ("service", json!(row.service))]),
+        &row.counts,
+    )
 }
 
 /// Sums under a name: `by` is net, service or total.
@@ -252,8 +258,7 @@ pub fn user(row: &UserRow) -> Value {
 /// A node, as its events tell; what the link knows is added by the caller.
 pub fn node(status: &NodeStatus) -> Map<String, Value> {
     let row = &status.row;
-    let losses: Vec<_> =
-        row.losses.iter().map(|(place, (count, bytes))| json!({"place": place, "count": count, "bytes": bytes})).collect();
+    let losses: Vec<_> = row.losses.iter().map(|(place, (count, bytes))| json!({"place": place, "count": count, "bytes": bytes})).collect();
     let gaps: Vec<_> = row
         .gaps
         .iter()

@@ -76,7 +76,10 @@ enum Command {
         /// Directory.
         directory: PathBuf,
     },
-    /// The link's own process; started by `run`.
+    /// Keeps the link's process alive; started by `run`.
+    #[command(hide = true)]
+    LinkKeeper,
+    /// The link's own process; started by its keeper.
     #[command(hide = true)]
     LinkHelper,
 }
@@ -140,6 +143,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             std::fs::create_dir_all(&directory)?;
             clap_mangen::generate_to(<Cli as clap::CommandFactory>::command(), &directory).context("writing man pages")
         }
+        Command::LinkKeeper => app::link::keeper_main(&load()?, &cli.config),
         Command::LinkHelper => app::link::helper_main(&load()?),
     }
 }

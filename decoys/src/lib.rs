@@ -12,6 +12,7 @@ pub mod persona;
 pub mod recorder;
 pub mod services;
 pub mod session;
+pub mod system;
 pub mod targets;
 pub mod testkit;
 pub mod tls;

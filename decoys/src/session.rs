@@ -362,12 +362,14 @@ impl Session {
 
     /// Records input the protocol does not allow; `rest` is the input from the first wrong byte on.
     pub async fn malformed(&self, protocol: &str, what: &str, offset: u64, rest: &[u8]) {
+        let probe = glasshive_proto::probe(rest);
+        let certain = probe.verdict == glasshive_proto::probe::Verdict::Certain;
         let detail = Malformed {
             protocol: protocol.to_owned(),
             what: what.to_owned(),
             offset,
             bytes: hex(rest.get(..rest.len().min(MALFORMED_BYTES)).unwrap_or_default()),
-            looks_like: glasshive_proto::probe::probe(rest).protocol.map(str::to_owned),
+            looks_like: probe.protocol.filter(|_| certain).map(str::to_owned),
         };
         self.emit(Kind::Malformed, &detail).await;
     }
@@ -519,7 +521,11 @@ pub async fn run(service: Arc<dyn crate::services::Service>, conn: Conn, session
     let future = service.serve(conn, session.clone());
     let mut task = tokio::spawn(future);
     let (reason, error) = tokio::select! {
-        done = &mut task => outcome(done),
+        done = &mut task => match outcome(done) {
+            // It saw the token before this did.
+            ("server", error) if cancel.is_cancelled() => ("shutdown", error),
+            other => other,
+        },
         () = tokio::time::sleep(limits.session) => { task.abort(); let _ = task.await; ("limit", None) }
         () = cancel.cancelled() => {
             // Services that watch the token get a moment to say goodbye as the real one would.

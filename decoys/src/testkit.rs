@@ -140,6 +140,7 @@ pub struct Kit {
     recorder: Recorder,
     service: Arc<dyn Service>,
     name: &'static str,
+    router: std::sync::OnceLock<Arc<dyn session::Router>>,
 }
 
 impl Kit {
@@ -168,6 +169,7 @@ impl Kit {
             keys: Arc::new(MemoryKeys::default()),
             limits: Limits::default(),
             accounts,
+            pretended: Default::default(),
             offers: def.default_ports.iter().map(|port| (*port, def.name.to_owned())).collect(),
             passive: std::sync::OnceLock::new(),
         });
@@ -185,7 +187,21 @@ impl Kit {
             binary_hash: "00".into(),
             net: "test".into(),
         };
-        Ok(Self { decoy, memory, files, cancel: CancellationToken::new(), recorder, service, name: def.name })
+        Ok(Self {
+            decoy,
+            memory,
+            files,
+            cancel: CancellationToken::new(),
+            recorder,
+            service,
+            name: def.name,
+            router: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Answers forwards of later sessions through `router`; without one nothing is answered.
+    pub fn route(&self, router: Arc<dyn session::Router>) {
+        let _ = self.router.set(router);
     }
 
     /// Serves one in-memory connection; returns the visitor's end.
@@ -204,7 +220,14 @@ impl Kit {
         let local = SocketAddr::from(([192, 0, 2, 1], 53));
         let wire = Tuple { source: source.into(), destination: local.into() };
         let peer = Peer { transport: Transport::Udp, wire, claimed: None, conn: None };
-        let session = Session::new(self.recorder.clone(), None, Arc::clone(&self.decoy), self.name, peer, self.cancel.child_token());
+        let session = Session::new(
+            self.recorder.clone(),
+            self.router.get().cloned(),
+            Arc::clone(&self.decoy),
+            self.name,
+            peer,
+            self.cancel.child_token(),
+        );
         let conn = Conn::datagram(rx, Arc::new(Answers(answers)), session.counters(), self.decoy.limits.idle);
         tokio::spawn(session::run(Arc::clone(&self.service), conn, session, Room::Now));
         (tx, answered)
@@ -213,7 +236,14 @@ impl Kit {
     fn serve(&self, stream: impl crate::conn::Duplex + 'static, source: SocketAddr, local: SocketAddr) {
         let peer =
             Peer { transport: Transport::Tcp, wire: Tuple { source: source.into(), destination: local.into() }, claimed: None, conn: None };
-        let session = Session::new(self.recorder.clone(), None, Arc::clone(&self.decoy), self.name, peer, self.cancel.child_token());
+        let session = Session::new(
+            self.recorder.clone(),
+            self.router.get().cloned(),
+            Arc::clone(&self.decoy),
+            self.name,
+            peer,
+            self.cancel.child_token(),
+        );
         let conn = Conn::stream(stream, session.counters(), self.decoy.limits.idle);
         tokio::spawn(session::run(Arc::clone(&self.service), conn, session, Room::Wait));
     }

@@ -101,7 +101,7 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
     ids.sort_unstable();
     ids.dedup();
     ensure!(ids.len() == sessions.len(), "a session is listed twice");
-    std::fs::write(dir.join("sessions.json"), world.cli(&["sessions", "--json", "--limit", "1000"])?)?;
+    std::fs::write(dir.join("sessions.json"), world.cli(&["sessions", "--json", "--children", "--limit", "1000"])?)?;
 
     let interactive = sessions
         .iter()
@@ -119,8 +119,9 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
     let cast = find(&casts, |name| name.ends_with(".cast")).context("no cast was exported")?;
     let cast_path = dir.join("session.cast");
     std::fs::copy(&cast, &cast_path)?;
-    let mut play = command(["asciinema", "cat"]);
-    play.arg(&cast_path).env("ASCIINEMA_CONFIG_HOME", dir.join("asciinema")).env("HOME", &dir).env("LC_ALL", "C.UTF-8");
+    // asciinema insists on a terminal.
+    let mut play = command(["script", "-qec", &format!("asciinema cat {}", cast_path.display()), "/dev/null"]);
+    play.env("ASCIINEMA_CONFIG_HOME", dir.join("asciinema")).env("HOME", &dir).env("LC_ALL", "C.UTF-8");
     let played = run_ok(play, None, LIMIT)?;
     ensure!(played.contains("from the keyboard"), "the cast does not show what was typed");
     let _ = std::fs::remove_dir_all(dir.join("asciinema"));
@@ -153,7 +154,7 @@ fn summary(world: &World, opened: usize, sessions: &[serde_json::Value], root: b
     let _ = writeln!(text, "sessions      {} in all (with FTP data connections and UDP)", sessions.len());
     let _ = writeln!(text, "upload        byte-equal to the original: upload.bin");
     let _ = writeln!(text, "files         sessions.json session.txt session.cast export-*/\n");
-    text.push_str(&world.cli(&["sessions"])?);
+    text.push_str(&world.cli(&["sessions", "--children"])?);
     text.push('\n');
     text.push_str(&world.cli(&["credentials"])?);
     Ok(text)

@@ -3,7 +3,7 @@
 
 use crate::lab::Lab;
 use crate::process::{Daemon, binary, command, run, run_ok, until};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -133,9 +133,10 @@ impl World {
             };
             let addresses = if plan.root { format!("\"{decoy}\", \"fd00:66:{number}::10\"") } else { format!("\"{decoy}\"") };
             let config = format!(
-                "state_dir = {:?}\nnode = {name:?}\nnet = {net:?}\npersonas = {:?}\n{}\n[[decoy]]\nname = \"web-{number}\"\npersona = \"web\"\naddresses = [{addresses}]\n{link}",
+                "state_dir = {:?}\nnode = {name:?}\nnet = {net:?}\npersonas = {:?}\nentry = {:?}\n{}\n[[decoy]]\nname = \"web-{number}\"\npersona = \"web\"\naddresses = [{addresses}]\n{link}",
                 node_dir.join("state"),
                 node_dir.join("personas"),
+                if plan.root { "tproxy" } else { "plain" },
                 plan.extra,
             );
             std::fs::write(node_dir.join("decoys.toml"), config)?;
@@ -162,8 +163,8 @@ impl World {
     pub fn start_controller(&mut self) -> crate::Result<()> {
         let mut serve = self.inside("ctl", &binary("glasshive")?);
         serve.arg("--config").arg(self.dir.join("controller/controller.toml")).arg("serve");
-        let mut daemon = Daemon::start("the controller", serve, &self.dir.join("controller/log.txt"))?;
-        daemon.wait_for("ready", LIMIT)?;
+        let log = self.dir.join("controller/log.txt");
+        let daemon = started("the controller", serve, &log, "controller serves")?;
         self.controller = Some(daemon);
         Ok(())
     }
@@ -174,18 +175,9 @@ impl World {
         let mut serve = self.inside(&node.host, &binary("glasshive-decoys")?);
         serve.arg("--config").arg(node.dir.join("decoys.toml")).arg("run");
         let log = node.dir.join("log.txt");
-        let before = std::fs::read_to_string(&log).map_or(0, |text| text.matches("listening").count());
-        let daemon = Daemon::start(&node.name, serve, &log)?;
+        let daemon = started(&node.name, serve, &log, "listening")?;
         let node = self.nodes.get_mut(index).context("no such node")?;
         node.daemon = Some(daemon);
-        until("the node's listeners", LIMIT, || {
-            let daemon = node.daemon.as_mut()?;
-            (daemon.output().matches("listening").count() > before || !daemon.alive()).then_some(())
-        })?;
-        let daemon = node.daemon.as_mut().context("no daemon")?;
-        if !daemon.alive() {
-            bail!("{} ended at start:\n{}", node.name, daemon.output());
-        }
         Ok(())
     }
 
@@ -239,24 +231,59 @@ impl World {
         Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
     }
 
-    /// All sessions the controller knows, as JSON.
+    /// All sessions the controller knows, with those opened inside others, as JSON.
     pub fn sessions(&self) -> crate::Result<Vec<serde_json::Value>> {
         let mut all = Vec::new();
-        for line in self.cli(&["sessions", "--json", "--limit", "100000"])?.lines() {
-            all.push(serde_json::from_str(line)?);
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut words = vec!["sessions", "--json", "--children", "--limit", "5000"];
+            if let Some(cursor) = &cursor {
+                words.extend(["--cursor", cursor]);
+            }
+            let (code, out, said) = self.cli_result(&words)?;
+            ensure!(code == 0, "glasshive sessions: {said}");
+            for line in out.lines() {
+                all.push(serde_json::from_str(line)?);
+            }
+            // The end of a page says how to go on.
+            cursor = said.split_once("--cursor ").map(|(_, rest)| rest.trim().to_owned());
+            if cursor.is_none() {
+                return Ok(all);
+            }
         }
-        Ok(all)
     }
 
-    /// Waits until the controller shows `count` closed TCP sessions without parent, and no fewer.
+    /// `session.close` records of all nodes at the controller.
+    fn closes(&self) -> crate::Result<u64> {
+        let mut sum = 0;
+        for line in self.cli(&["nodes", "--json"])?.lines() {
+            let node: serde_json::Value = serde_json::from_str(line)?;
+            sum += node["events"]["session.close"].as_u64().unwrap_or(0);
+        }
+        Ok(sum)
+    }
+
+    /// Waits until the controller shows at least `count` closed TCP sessions without parent.
     pub fn wait_sessions(&self, count: usize, limit: Duration) -> crate::Result<Vec<serde_json::Value>> {
-        let mut last = 0;
+        let mut last = String::from("no answer");
         until("sessions at the controller", limit, || {
+            match self.closes() {
+                Ok(closes) if closes >= count as u64 => {}
+                Ok(closes) => {
+                    last = format!("{closes} sessions are closed");
+                    return None;
+                }
+                Err(error) => {
+                    last = format!("{error:#}");
+                    return None;
+                }
+            }
             let sessions = self.sessions().ok()?;
-            last = sessions.iter().filter(|s| is_root_tcp(s) && !s["close"].is_null()).count();
-            (last >= count).then_some(sessions)
+            let closed = sessions.iter().filter(|s| is_root_tcp(s) && !s["close"].is_null()).count();
+            last = format!("{closed} of {count} closed TCP sessions arrived");
+            (closed >= count).then_some(sessions)
         })
-        .with_context(|| format!("{last} of {count} closed TCP sessions arrived"))
+        .with_context(|| last)
     }
 
     /// A program run by the visitor of net `index`.
@@ -272,6 +299,15 @@ impl World {
     pub fn port(&self, port: u16) -> u16 {
         if self.lab.is_some() { port } else { port + 20_000 }
     }
+}
+
+/// Starts a daemon and waits until it says `word` once more than its log already held.
+fn started(name: &str, command: Command, log: &Path, word: &str) -> crate::Result<Daemon> {
+    let before = std::fs::read_to_string(log).map_or(0, |text| text.matches(word).count());
+    let mut daemon = Daemon::start(name, command, log)?;
+    until(&format!("the start of {name}"), LIMIT, || (daemon.output().matches(word).count() > before || !daemon.alive()).then_some(()))?;
+    ensure!(daemon.output().matches(word).count() > before, "{name} ended at start:\n{}", daemon.output());
+    Ok(daemon)
 }
 
 /// A TCP session that was not opened inside another.

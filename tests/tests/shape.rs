@@ -113,7 +113,12 @@ fn architecture_names_what_exists() {
     assert!(text.lines().count() <= 220, "ARCHITECTURE.md is longer than a person reads");
     let mut named = 0;
     for (index, part) in text.split('`').enumerate() {
-        let is_path = index % 2 == 1 && part.contains('/') && !part.contains(' ') && !part.starts_with('/') && !part.contains("://") && !part.contains(['<', '*', '{']);
+        let is_path = index % 2 == 1
+            && part.contains('/')
+            && !part.contains(' ')
+            && !part.starts_with('/')
+            && !part.contains("://")
+            && !part.contains(['<', '*', '{']);
         if is_path {
             named += 1;
             assert!(root.join(part.trim_end_matches('/')).exists(), "ARCHITECTURE.md names {part:?}, which is not there");
@@ -130,8 +135,23 @@ fn top_level_is_as_designed() {
     let mut top: Vec<&str> = text.lines().map(|line| line.split('/').next().unwrap()).collect();
     top.dedup();
     let allowed = [
-        "core", "sensor", "decoys", "controller", "tests", "ansible", "Cargo.toml", "Cargo.lock", "README.md", "ARCHITECTURE.md", "Makefile",
-        "LICENSE-MIT", "LICENSE-APACHE", "deny.toml", "clippy.toml", "rustfmt.toml", "rust-toolchain.toml",
+        "core",
+        "sensor",
+        "decoys",
+        "controller",
+        "tests",
+        "ansible",
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "ARCHITECTURE.md",
+        "Makefile",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "deny.toml",
+        "clippy.toml",
+        "rustfmt.toml",
+        "rust-toolchain.toml",
     ];
     for name in top {
         assert!(name.starts_with('.') || allowed.contains(&name), "{name} does not belong on the top level");

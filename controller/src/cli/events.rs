@@ -36,9 +36,13 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     for kind in &kinds {
         shell.out.heading(&format!("{} ({})", shown(kind, "kind"), shown(kind, "number")))?;
         shell.out.line(&shown(kind, "summary"))?;
-        let rows: Vec<_> = kind.get("fields").and_then(Value::as_array).into_iter().flatten().map(|field| {
-            [shown(field, "field"), shown(field, "type"), shown(field, "meaning")]
-        }).collect();
+        let rows: Vec<_> = kind
+            .get("fields")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|field| [shown(field, "field"), shown(field, "type"), shown(field, "meaning")])
+            .collect();
         crate::screen::story(&rows, shell.out.width).lines().try_for_each(|line| shell.out.line(line))?;
         shell.out.line("")?;
     }

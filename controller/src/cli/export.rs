@@ -80,13 +80,18 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
         Part::Session { id, to } => (What::Session(id), to),
         Part::Filter { span, visit, node, kind, to } => {
             let query = EventQuery { since: span.since, until: span.until, net: span.net, node, kinds: kind, ..EventQuery::default() };
-            (What::Filter { query, filter: filter(visit) }, to)
+            (What::Filter { query: Box::new(query), filter: filter(visit) }, to)
         }
     };
     let Format(format) = to.format;
     let directory = std::path::absolute(&to.output)?;
-    let request =
-        Request::Export { what, format: format.name.to_owned(), to: directory.display().to_string(), reason: to.reason, files: format.opens_files };
+    let request = Request::Export {
+        what,
+        format: format.name.to_owned(),
+        to: directory.display().to_string(),
+        reason: to.reason,
+        files: format.opens_files,
+    };
     let mut answers = shell.client().await?.ask(request).await?;
     let mut export: Option<Export> = None;
     let progress = indicatif::ProgressBar::new_spinner();
@@ -117,7 +122,12 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
         return shell.out.object(&value);
     }
     for file in &written.files {
-        shell.out.line(&format!("{}  {}  {}", shown(file, "sha256"), to.output.join(shown(file, "name")).display(), size(number(file, "bytes"))))?;
+        shell.out.line(&format!(
+            "{}  {}  {}",
+            shown(file, "sha256"),
+            to.output.join(shown(file, "name")).display(),
+            size(number(file, "bytes"))
+        ))?;
     }
     for note in &written.notes {
         shell.out.note(&format!("note: {note}"))?;

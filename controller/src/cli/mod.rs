@@ -180,7 +180,8 @@ pub fn main() -> std::process::ExitCode {
 /// Runs one command line; returns its exit code. Output goes to `out`, or to the process's own.
 pub async fn run(args: impl IntoIterator<Item = impl Into<OsString>>, out: Option<Out>) -> u8 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let typed = args.iter().enumerate().map(|(index, word)| if index == 0 { "glasshive".into() } else { word.to_string_lossy().into_owned() });
+    let typed =
+        args.iter().enumerate().map(|(index, word)| if index == 0 { "glasshive".into() } else { word.to_string_lossy().into_owned() });
     let typed = typed.collect();
     let mut out = out;
     let parsed = command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));

@@ -39,7 +39,13 @@ pub(super) fn event(event: &Value) -> (String, String) {
     };
     let said = match kind.as_str() {
         "session.open" => format!("opened{}{}", some("persona", ", persona "), some("target", ", target ")),
-        "session.close" => format!("closed by {}, {} in, {} out{}", text("reason"), size(number(detail, "bytes_in")), size(number(detail, "bytes_out")), some("error", ", our error: ")),
+        "session.close" => format!(
+            "closed by {}, {} in, {} out{}",
+            text("reason"),
+            size(number(detail, "bytes_in")),
+            size(number(detail, "bytes_out")),
+            some("error", ", our error: ")
+        ),
         "login" => login(event, detail),
         "command" => {
             let exit = some("exit", "  → exit ");
@@ -51,21 +57,40 @@ pub(super) fn event(event: &Value) -> (String, String) {
         "file" => {
             let cut = number(detail, "cut_bytes");
             let cut = if cut > 0 { format!(", {} not kept", size(cut)) } else { String::new() };
-            format!("{} {}, {}, {}{cut}, sha256 {}", text("direction"), text("name"), size(number(detail, "size")), text("magic"), text("sha256"))
+            format!(
+                "{} {}, {}, {}{cut}, sha256 {}…",
+                text("direction"),
+                text("name"),
+                size(number(detail, "size")),
+                text("magic"),
+                text("sha256").chars().take(16).collect::<String>()
+            )
         }
-        "hello" => format!("{}{}{}{}{}{}{}", text("protocol"), some("id", " "), some("version", " "), some("sni", ", name "), some("hassh", ", hassh "), some("ja3", ", ja3 "), some("ja4", ", ja4 ")),
+        "hello" => format!(
+            "{}{}{}{}{}{}{}",
+            text("protocol"),
+            some("id", " "),
+            some("version", " "),
+            some("sni", ", name "),
+            some("hassh", ", hassh "),
+            some("ja3", ", ja3 "),
+            some("ja4", ", ja4 ")
+        ),
         "forward" => {
             let answered = if yes("answered") { "answered in process" } else { "refused" };
             format!("{} to {}:{}, {answered}{}", text("mechanism"), text("host"), text("port"), some("child", ", session "))
         }
         "secret" => format!("{}, {} lines, sealed", text("secret_kind"), text("lines")),
         "malformed" => {
-            let bytes = glasshive_event::text::unhex(&text("bytes")).map_or_else(|| text("bytes"), |bytes| glasshive_event::text::escape_bytes(&bytes));
+            let bytes = glasshive_event::text::unhex(&text("bytes"))
+                .map_or_else(|| text("bytes"), |bytes| glasshive_event::text::escape_bytes(&bytes));
             format!("{}: {} at byte {}: {bytes}{}", text("protocol"), text("what"), text("offset"), some("looks_like", ", looks like "))
         }
         "finding" => format!("{} {}", text("detector"), text("techniques")),
         "device" => text("raw"),
-        "audit" => format!("{} {} by {} (uid {}){}", text("action"), text("object"), text("user"), text("uid"), some("reason", ", because: ")),
+        "audit" => {
+            format!("{} {} by {} (uid {}){}", text("action"), text("object"), text("user"), text("uid"), some("reason", ", because: "))
+        }
         "loss" => format!("{} lost at {}, {}: {}", number(detail, "count"), text("place"), size(number(detail, "bytes")), text("why")),
         "health" => format!("{} {}", text("what"), text("message")),
         "gap" => format!("records {} to {} are missing: {}", some("from", ""), some("to", ""), text("why")),
@@ -84,11 +109,11 @@ fn login(event: &Value, detail: &Value) -> String {
         _ => "no secret".to_owned(),
     };
     let pivot = text("secret_pivot");
-    let pivot = if pivot.is_empty() { pivot } else { format!(" (pivot {pivot})") };
+    let pivot = if pivot.is_empty() { pivot } else { format!(", pivot {pivot}") };
     let outcome = if detail.get("accepted") == Some(&Value::Bool(true)) { "ACCEPTED" } else { "refused" };
     let trouble = shown(event, "secret_error");
     let trouble = if trouble.is_empty() { trouble } else { format!("; {trouble}") };
-    format!("{outcome}  {}  {secret}{pivot}  by {}{trouble}", text("user"), text("method"))
+    format!("{outcome}  {}  {secret}  by {}{pivot}{trouble}", text("user"), text("method"))
 }
 
 /// The few fields of a request worth a line; all of them are in `--json`.
@@ -105,7 +130,8 @@ fn fields(detail: &Value) -> String {
 }
 
 fn stream(event: &Value, detail: &Value) -> String {
-    let bytes: Vec<u8> = crate::streams::pieces(event).map(|(_, pieces)| pieces.into_iter().flat_map(|piece| piece.bytes).collect()).unwrap_or_default();
+    let bytes: Vec<u8> =
+        crate::streams::pieces(event).map(|(_, pieces)| pieces.into_iter().flat_map(|piece| piece.bytes).collect()).unwrap_or_default();
     let head = glasshive_event::text::escape_bytes(bytes.get(..bytes.len().min(120)).unwrap_or_default());
     let more = if bytes.len() > 120 { "…" } else { "" };
     format!("channel {} {}: {head}{more}", shown(detail, "channel"), shown(detail, "direction"))
@@ -128,7 +154,9 @@ mod tests {
             let (word, _) = event(&json!({"kind": def.name, "detail": {}}));
             assert!(!word.is_empty());
         }
-        let (word, text) = event(&json!({"kind": "login", "detail": {"user": "ro\u{202e}ot", "method": "password", "secret": "••••", "secret_pivot": "ab", "accepted": true}}));
-        assert_eq!((word.as_str(), text.as_str()), ("login", "ACCEPTED  ro\\u{202e}ot  •••• (pivot ab)  by password"));
+        let (word, text) = event(
+            &json!({"kind": "login", "detail": {"user": "ro\u{202e}ot", "method": "password", "secret": "••••", "secret_pivot": "ab", "accepted": true}}),
+        );
+        assert_eq!((word.as_str(), text.as_str()), ("login", "ACCEPTED  ro\\u{202e}ot  ••••  by password, pivot ab"));
     }
 }

@@ -51,7 +51,9 @@ pub(super) fn state(row: &Value) -> String {
 
 /// How long ago its last record was written.
 pub(super) fn last(row: &Value) -> String {
-    let Some(last) = row.get("last").and_then(Value::as_str).and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return "never".into() };
+    let Some(last) = row.get("last").and_then(Value::as_str).and_then(|text| text.parse::<jiff::Timestamp>().ok()) else {
+        return "never".into();
+    };
     let now = i128::from(crate::desk::now_ns());
     let ago = u64::try_from((now - last.as_nanosecond()).max(0)).unwrap_or(0);
     // Below a second it is now, and tests need not know the clock.

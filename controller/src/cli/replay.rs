@@ -59,13 +59,23 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     let channels: Vec<Channel> = streams.channels().cloned().collect();
     let Some(channel) = pick(&channels, args.channel) else {
         let numbers: Vec<_> = channels.iter().map(|channel| format!("{} ({})", channel.channel, channel.role)).collect();
-        let there = if numbers.is_empty() { "it has none: nothing was typed or shown".to_owned() } else { format!("it has {}", numbers.join(", ")) };
+        let there = if numbers.is_empty() {
+            "it has none: nothing was typed or shown".to_owned()
+        } else {
+            format!("it has {}", numbers.join(", "))
+        };
         return Err(Failure::not_found(format!("session {} has no such channel; {there}", short(&session))));
     };
     let others = channels.len().saturating_sub(1);
     if others > 0 {
-        let rest: Vec<_> = channels.iter().filter(|other| other.channel != channel.channel).map(|other| other.channel.to_string()).collect();
-        shell.out.note(&format!("channel {}; {} more: --channel {}", channel.channel, plural(others as u64, "channel"), rest.join(" or ")))?;
+        let rest: Vec<_> =
+            channels.iter().filter(|other| other.channel != channel.channel).map(|other| other.channel.to_string()).collect();
+        shell.out.note(&format!(
+            "channel {}; {} more: --channel {}",
+            channel.channel,
+            plural(others as u64, "channel"),
+            rest.join(" or ")
+        ))?;
     }
     let mut screen = Screen::new(channel.is_terminal(), shell.out.tty);
     let mut before: Option<i64> = None;

@@ -51,26 +51,54 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     let events = of("event");
     let start = events.first().map_or(0, |event| narrate::time_ns(event));
     let mut streams: BTreeMap<(u64, String), (u64, u64)> = BTreeMap::new();
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
     let mut rows = Vec::new();
     for event in events {
         if shown(event, "kind") == "stream" {
             let detail = event.get("detail").unwrap_or(&Value::Null);
             let entry = streams.entry((number(detail, "channel"), shown(detail, "role"))).or_default();
-            let bytes = crate::streams::pieces(event).map_or(0, |(_, pieces)| pieces.iter().map(|piece| piece.bytes.len() as u64).sum::<u64>());
-            if shown(detail, "direction") == "in" { entry.0 += bytes } else { entry.1 += bytes }
+            let bytes =
+                crate::streams::pieces(event).map_or(0, |(_, pieces)| pieces.iter().map(|piece| piece.bytes.len() as u64).sum::<u64>());
+            if shown(detail, "direction") == "in" {
+                entry.0 += bytes
+            } else {
+                entry.1 += bytes
+            }
             continue;
         }
         let (word, text) = narrate::event(event);
+        if word == "file" {
+            let detail = event.get("detail").unwrap_or(&Value::Null);
+            files.insert(shown(detail, "sha256"), shown(detail, "name"));
+        }
         rows.push([narrate::offset(start, narrate::time_ns(event)), word, text]);
     }
     for missing in of("missing") {
         rows.push([String::new(), "missing".into(), format!("{}: {}", plural(number(missing, "count"), "event"), shown(missing, "why"))]);
     }
     story(&rows, shell.out.width).lines().try_for_each(|line| shell.out.line(line))?;
+    // Whole hashes on lines of their own: people copy them.
+    if !files.is_empty() {
+        shell.out.line("")?;
+    }
+    for (sha256, name) in files {
+        let room = usize::from(shell.out.width).saturating_sub(sha256.len() + 2);
+        let name = if name.chars().count() > room {
+            format!("{}…", name.chars().take(room.saturating_sub(1)).collect::<String>())
+        } else {
+            name
+        };
+        shell.out.line(&format!("{sha256}  {name}"))?;
+    }
     if !streams.is_empty() {
         shell.out.line("")?;
         for ((channel, role), (inbound, outbound)) in streams {
-            let text = format!("channel {channel} ({role}): {} in, {} out; glasshive replay {} --channel {channel}", size(inbound), size(outbound), short(session));
+            let text = format!(
+                "channel {channel} ({role}): {} in, {} out; glasshive replay {} --channel {channel}",
+                size(inbound),
+                size(outbound),
+                short(session)
+            );
             shell.out.line(&text)?;
         }
     }
@@ -89,7 +117,16 @@ fn header(session: &Value, width: u16) -> String {
     put("visitor", if claimed.is_empty() { source } else { format!("{source} as told by the proxy {claimed}") });
     let persona = shown(session, "persona");
     let persona = if persona.is_empty() { persona } else { format!(", persona {persona}") };
-    put("decoy", format!("{} {} at {}/{}{persona}", shown(session, "decoy"), shown(session, "service"), endpoint(session, "destination"), shown(session, "transport")));
+    put(
+        "decoy",
+        format!(
+            "{} {} at {}/{}{persona}",
+            shown(session, "decoy"),
+            shown(session, "service"),
+            endpoint(session, "destination"),
+            shown(session, "transport")
+        ),
+    );
     put("net", format!("{}, node {}", shown(session, "net"), shown(session, "node")));
     let ended = match session.get("duration_ns").and_then(Value::as_u64) {
         Some(ns) => format!(", lasted {}, ended by {}", lasted(ns), shown(session, "reason")),
@@ -100,7 +137,7 @@ fn header(session: &Value, width: u16) -> String {
     put("did", did(session));
     let prints = session.get("fingerprints").and_then(Value::as_array).cloned().unwrap_or_default();
     for print in prints {
-        put("print", format!("{} {}", shown(&print, "kind"), shown(&print, "value")));
+        put(&shown(&print, "kind"), shown(&print, "value"));
     }
     put("inside", shown(session, "parent"));
     if number(session, "cut_bytes") > 0 {

@@ -66,8 +66,8 @@ pub(super) const COLUMNS: &[Column] = &[
     Column::text("SOURCE", |row| row.get("source").map(|end| shown(end, "ip")).unwrap_or_default()).until(111),
     Column::text("NET", |row| shown(row, "net")).from(112),
     Column::text("DECOY/SERVICE", place),
-    Column::number("LASTED", |row| row.get("duration_ns").and_then(Value::as_u64).map_or_else(|| "open".to_owned(), lasted)),
-    Column::number("BYTES", |row| size(number(row, "bytes_in").saturating_add(number(row, "bytes_out")))).from(100),
+    Column::number("LASTED", |row| row.get("duration_ns").and_then(Value::as_u64).map_or_else(|| "open".to_owned(), lasted)).from(100),
+    Column::number("BYTES", |row| size(number(row, "bytes_in").saturating_add(number(row, "bytes_out")))).from(112),
     Column::text("DID", did),
 ];
 

@@ -63,6 +63,9 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
         // Records of no service or net (health, audit) are not visits.
         rows.retain(|row| !shown(row, &by).is_empty() || shell.out.json);
     }
+    if by == "hour" && !shell.out.json {
+        rows.retain(|row| !shown(row, "service").is_empty());
+    }
     if shell.out.json {
         return rows.iter().try_for_each(|row| shell.out.object(row));
     }

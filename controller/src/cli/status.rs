@@ -1,7 +1,7 @@
 //! Bare `glasshive`: one screen.
 
-use super::nodes::{last, state};
 use super::Shell;
+use super::nodes::{last, state};
 use crate::ask::Request;
 use crate::fail::{Code, Failure};
 use crate::screen::{Column, number, plural, second, shown, size, table};
@@ -15,7 +15,7 @@ pub(super) async fn run(shell: &mut Shell) -> Result<(), Failure> {
     let status = match answer {
         Ok((items, _)) => items.into_iter().next().unwrap_or(Value::Null),
         Err(failure) if failure.code == Code::Unreachable && !shell.out.json => {
-            shell.out.line("glasshive: no controller is running here")?;
+            shell.out.line("glasshive: no controller answers here")?;
             shell.out.line("")?;
             shell.out.line("Next  glasshive serve --help     how to run one")?;
             shell.out.line("      glasshive check            is the configuration good?")?;
@@ -73,12 +73,15 @@ fn screen(status: &Value, width: u16) -> Vec<String> {
         count("files", "file")
     ));
     let top = |key: &str, name: &str, counted: &str| {
-        let items: Vec<_> = list(status, key).iter().map(|row| format!("{} {}", clip(&shown(row, name)), number(row, counted))).take(3).collect();
+        let items: Vec<_> =
+            list(status, key).iter().map(|row| format!("{} {}", clip(&shown(row, name)), number(row, counted))).take(3).collect();
         items.join(", ")
     };
-    for (title, text) in
-        [("services", top("services", "service", "sessions")), ("sources", top("sources", "source", "sessions")), ("accounts", top("users", "user", "logins"))]
-    {
+    for (title, text) in [
+        ("services", top("services", "service", "sessions")),
+        ("sources", top("sources", "source", "sessions")),
+        ("accounts", top("users", "user", "logins")),
+    ] {
         if !text.is_empty() {
             lines.push(format!("        {title:9} {text}"));
         }
@@ -118,7 +121,11 @@ fn next(status: &Value, nodes: &[Value], sessions: u64, serving: bool) -> Vec<St
     }
     steps.push(("glasshive --help".to_owned(), "all commands"));
     let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
-    steps.iter().enumerate().map(|(index, (command, why))| format!("{:8}{command:width$}  {why}", if index == 0 { "Next" } else { "" })).collect()
+    steps
+        .iter()
+        .enumerate()
+        .map(|(index, (command, why))| format!("{:8}{command:width$}  {why}", if index == 0 { "Next" } else { "" }))
+        .collect()
 }
 
 fn clip(text: &str) -> String {

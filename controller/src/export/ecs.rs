@@ -6,10 +6,10 @@ use glasshive_event::kind::KINDS;
 use serde_json::{Map, Value, json};
 
 /// Version of the schema the names are taken from.
-pub const VERSION: &str = "8.17.0";
+pub(super) const VERSION: &str = "8.17.0";
 
 /// The event as one ECS document; `session` is the export's session, for events without own ends.
-pub fn document(item: &Value, session: &Value) -> Value {
+pub(super) fn document(item: &Value, session: &Value) -> Value {
     let mut out = Map::new();
     let field = |key: &str| item.get(key).filter(|value| !value.is_null()).cloned();
     let or_session = |key: &str| field(key).or_else(|| session.get(key).filter(|value| !value.is_null()).cloned());
@@ -77,7 +77,10 @@ pub fn document(item: &Value, session: &Value) -> Value {
             if said("protocol") == Some(json!("http")) {
                 put("http.request.method", said("verb").map(text));
                 put("url.original", said("target").map(text));
-                put("http.response.status_code", said("status").and_then(|status| status.as_str()?.parse::<u16>().ok()).map(|code| json!(code)));
+                put(
+                    "http.response.status_code",
+                    said("status").and_then(|status| status.as_str()?.parse::<u16>().ok()).map(|code| json!(code)),
+                );
             }
             if said("protocol") == Some(json!("dns")) {
                 put("dns.question.name", said("target").map(text));

@@ -33,7 +33,9 @@ impl Files {
         let name = wanted.clone();
         let sha256 = to.close(part, Value::Object(more))?;
         if cut == 0 && sha256 != wanted {
-            return Err(Failure::verification(format!("{name}: what was opened has SHA-256 {sha256}: the stored content is not the upload")));
+            return Err(Failure::verification(format!(
+                "{name}: what was opened has SHA-256 {sha256}: the stored content is not the upload"
+            )));
         }
         Ok(())
     }

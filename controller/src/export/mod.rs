@@ -154,8 +154,7 @@ impl Export {
             "files": written,
             "notes": notes,
         });
-        let mut text = serde_json::to_string_pretty(&manifest).map_err(Failure::failed)?;
-        text.push('\n');
+        let text = crate::screen::json_pretty(&manifest);
         let path = dir.join("manifest.json");
         let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))

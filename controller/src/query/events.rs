@@ -9,7 +9,7 @@ use crate::view;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use glasshive_event::{Kind, LogId};
-use glasshive_journal::store::{EventQuery, StoredEvent};
+use glasshive_journal::store::{EventQuery, StoreError, StoredEvent};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::sync::broadcast::error::RecvError;
@@ -40,7 +40,8 @@ pub(super) fn passes(stored: &StoredEvent, query: &EventQuery, filter: &Filter) 
     let source = filter.source.is_none_or(|prefix| {
         envelope.claimed.is_some_and(|end| prefix.contains(end.ip)) || envelope.wire.is_some_and(|wire| prefix.contains(wire.source.ip))
     });
-    if !(kind && session && source && same(&filter.decoy, envelope.decoy.as_deref()) && same(&filter.service, envelope.service.as_deref())) {
+    if !(kind && session && source && same(&filter.decoy, envelope.decoy.as_deref()) && same(&filter.service, envelope.service.as_deref()))
+    {
         return false;
     }
     if filter.user.is_none() && filter.hash.is_none() {
@@ -48,52 +49,71 @@ pub(super) fn passes(stored: &StoredEvent, query: &EventQuery, filter: &Filter) 
     }
     let detail: Value = serde_json::from_str(detail).unwrap_or(Value::Null);
     let field = |key: &str| detail.get(key).and_then(Value::as_str);
-    same(&filter.user, field("user")) && filter.hash.as_deref().is_none_or(|hash| field("sha256") == Some(hash) || field("secret_pivot") == Some(hash))
+    same(&filter.user, field("user"))
+        && filter.hash.as_deref().is_none_or(|hash| field("sha256") == Some(hash) || field("secret_pivot") == Some(hash))
 }
 
-/// Runs a scan and hands every event that passes to `each`.
-async fn scan(
-    cx: &Context,
-    query: &EventQuery,
-    filter: &Filter,
-    mut each: impl AsyncFnMut(StoredEvent) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let (to, mut from) = mpsc::channel(64);
-    let (store, asked) = (cx.store.clone(), EventQuery { limit: 0, ..query.clone() });
-    let scan = tokio::spawn(async move { store.events(asked, to).await });
-    while let Some(stored) = from.recv().await {
-        if passes(&stored, query, filter) {
-            each(stored).await?;
+/// A scan of the log in order of time; only what passes comes out.
+struct Scan {
+    from: mpsc::Receiver<StoredEvent>,
+    task: tokio::task::JoinHandle<Result<(), StoreError>>,
+}
+
+impl Scan {
+    fn start(cx: &Context, query: &EventQuery) -> Self {
+        let (to, from) = mpsc::channel(64);
+        // The newest few or all that pass are chosen here, so the store must not stop early.
+        let (store, asked) = (cx.store.clone(), EventQuery { limit: 0, ..query.clone() });
+        Self { from, task: tokio::spawn(async move { store.events(asked, to).await }) }
+    }
+
+    async fn next(&mut self, query: &EventQuery, filter: &Filter) -> Option<StoredEvent> {
+        while let Some(stored) = self.from.recv().await {
+            if passes(&stored, query, filter) {
+                return Some(stored);
+            }
+        }
+        None
+    }
+
+    async fn finish(self) -> Result<(), Failure> {
+        drop(self.from);
+        match self.task.await {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(Failure::failed(format!("reading the log: {error}"))),
         }
     }
-    drop(from);
-    match scan.await {
-        Ok(result) => Ok(result?),
-        Err(error) => Err(Failure::failed(format!("reading the log: {error}"))),
-    }
 }
 
-pub(super) async fn tail(cx: &Context, query: EventQuery, filter: &Filter, follow: bool, sink: &mut Sink) -> Result<Option<String>, Failure> {
+pub(super) async fn tail(
+    cx: &Context,
+    query: EventQuery,
+    filter: &Filter,
+    follow: bool,
+    sink: &mut Sink,
+) -> Result<Option<String>, Failure> {
     let mut next = cx.store.follow();
     let last = query.limit.min(MAX_LAST);
     let mut kept = VecDeque::new();
     let mut shown: BTreeMap<LogId, u64> = BTreeMap::new();
     if last > 0 {
-        scan(cx, &query, filter, async |stored| {
+        let mut scan = Scan::start(cx, &query);
+        while let Some(stored) = scan.next(&query, filter).await {
             if kept.len() >= last {
                 kept.pop_front();
             }
             let mark = shown.entry(stored.log).or_default();
             *mark = (*mark).max(stored.seq);
             kept.push_back(stored);
-            Ok(())
-        })
-        .await?;
+        }
+        scan.finish().await?;
     }
     for stored in &kept {
         sink.item(view::event(stored, false)).await?;
     }
     drop(kept);
+    // What comes from now on is new, whatever the node's clock says.
+    let query = EventQuery { since: None, ..query };
     while follow && !sink.gone() {
         let stored = tokio::select! {
             () = sink.closed() => break,
@@ -128,11 +148,11 @@ pub(super) async fn export(
     } else {
         None
     };
-    let audit = async |object: &str| cx.desk.audit(by, "export", &format!("{object} as {format} to {to}"), reason).await;
+    let object = |what: String| format!("{what} as {format} to {to}");
     match what {
         What::Session(id) => {
             let row = sessions::find(cx, &id).await?;
-            audit(&format!("session {}", row.session)).await?;
+            cx.desk.audit(by, "export", &object(format!("session {}", row.session)), reason).await?;
             let mut session = view::session(&row);
             if let Value::Object(map) = &mut session {
                 map.insert("type".to_owned(), json!("session"));
@@ -145,9 +165,13 @@ pub(super) async fn export(
         }
         What::Filter { query, filter } => {
             let said = serde_json::to_string(&(&query, &filter)).unwrap_or_default();
-            audit(&format!("filter {said}")).await?;
+            cx.desk.audit(by, "export", &object(format!("filter {said}")), reason).await?;
             let mut done = BTreeSet::new();
-            scan(cx, &query, &filter, async |stored| one(&stored, live, &mut done, sink).await).await?;
+            let mut scan = Scan::start(cx, &query);
+            while let Some(stored) = scan.next(&query, &filter).await {
+                one(&stored, live, &mut done, sink).await?;
+            }
+            scan.finish().await?;
         }
     }
     Ok(None)

@@ -49,7 +49,8 @@ pub(super) fn note(item: &mut serde_json::Value, failure: &Failure) {
 /// The parts of a question worth keeping in an audit event.
 fn describe(query: &CredentialQuery) -> String {
     let Ok(serde_json::Value::Object(map)) = serde_json::to_value(query) else { return String::new() };
-    let said = map.into_iter().filter(|(_, value)| !value.is_null() && value != &serde_json::json!(false) && value != &serde_json::json!(0));
+    let said =
+        map.into_iter().filter(|(_, value)| !value.is_null() && value != &serde_json::json!(false) && value != &serde_json::json!(0));
     serde_json::Value::Object(said.collect()).to_string()
 }
 

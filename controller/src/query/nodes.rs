@@ -19,7 +19,7 @@ const DAY_NS: i64 = 86_400_000_000_000;
 /// All nodes by name: enrolled, waiting to join, or known by their records.
 async fn gather(cx: &Context) -> Result<BTreeMap<String, Map<String, Value>>, Failure> {
     let mut nodes: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    for status in cx.store.nodes().await? {
+    for status in cx.store.nodes(None).await? {
         nodes.insert(status.row.node.clone(), known(&status));
     }
     let now = now_ns();
@@ -119,9 +119,11 @@ fn admissible(cx: &Context, net: &str, role: &str) -> Result<Role, Failure> {
     let role: Role = role.parse().map_err(Failure::usage)?;
     if !cx.config.net.contains_key(net) {
         let known: Vec<_> = cx.config.net.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
+        let known = if known.is_empty() { "there is none".to_owned() } else { format!("the nets are {}", known.join(", ")) };
         let shown = glasshive_event::text::escape(net);
-        return Err(Failure::not_found(format!("no net {shown}: {known}; add [net.{shown}] to controller.toml and restart glasshive serve")));
+        return Err(Failure::not_found(format!(
+            "no net {shown}: {known}; add [net.{shown}] to controller.toml and restart glasshive serve"
+        )));
     }
     Ok(role)
 }
@@ -159,7 +161,13 @@ pub(super) async fn enroll(
     Ok(None)
 }
 
-pub(super) async fn sign(cx: &Context, by: &Operator, csr: &str, [net, role]: [&String; 2], sink: &mut Sink) -> Result<Option<String>, Failure> {
+pub(super) async fn sign(
+    cx: &Context,
+    by: &Operator,
+    csr: &str,
+    [net, role]: [&String; 2],
+    sink: &mut Sink,
+) -> Result<Option<String>, Failure> {
     let role = admissible(cx, net, role)?;
     let identity = identity(cx)?;
     cx.desk.audit(by, "enroll", &format!("a signing request as {role} in net {net}"), "").await?;
@@ -186,7 +194,8 @@ pub(super) async fn revoke(cx: &Context, by: &Operator, node: &str, reason: &str
     cx.desk.audit(by, "revoke", &format!("node {name}"), reason).await?;
     let connected = cx.live.as_ref().and_then(|live| live.links().get(name.as_str()).and_then(|facts| facts.get("connected").cloned()));
     identity.revoke(&name).map_err(refusal)?;
-    sink.item(json!({"node": name, "state": "revoked", "was_connected": connected.unwrap_or(json!(false)), "serving": cx.live.is_some()})).await?;
+    sink.item(json!({"node": name, "state": "revoked", "was_connected": connected.unwrap_or(json!(false)), "serving": cx.live.is_some()}))
+        .await?;
     Ok(None)
 }
 

@@ -49,7 +49,13 @@ fn typed(mut value: Value, kind: &str) -> Value {
     value
 }
 
-pub(super) async fn show(cx: &Context, by: &Operator, id: &str, reveal: Option<String>, sink: &mut Sink) -> Result<Option<String>, Failure> {
+pub(super) async fn show(
+    cx: &Context,
+    by: &Operator,
+    id: &str,
+    reveal: Option<String>,
+    sink: &mut Sink,
+) -> Result<Option<String>, Failure> {
     let row = find(cx, id).await?;
     let live = match &reveal {
         Some(reason) => Some(allow_reveal(cx, by, &format!("session {}", row.session), reason).await?),

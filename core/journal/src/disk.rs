@@ -103,7 +103,12 @@ pub fn sync_tree(dir: &Path) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             sync_tree(&entry.path())?;
         } else {
-            File::open(entry.path())?.sync_all()?;
+            match File::open(entry.path()) {
+                Ok(file) => file.sync_all()?,
+                // sled removes an old snapshot on a thread of its own.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
         }
     }
     sync_dir(dir)

@@ -14,15 +14,24 @@ use crate::disk;
 use std::fs::{self, File};
 use std::io;
 use std::ops::{Bound, Deref, RangeBounds};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+mod directory;
+
+pub use directory::{check_room, is_clean, list, quarantine, remove};
+
+use directory::{copy_name, save_copy, wait_for_lock};
 
 const READY: &str = "READY";
 const CLEAN: &str = "CLEAN";
 /// sled releases its lock a little after the last handle drops; this long we wait for it.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Room taken on disk ahead of what is written, bytes.
+const AHEAD: u64 = 2 << 20;
 /// A drop of sled that takes longer is left behind, and the segment stays without `CLEAN`.
 const DROP_WAIT: Duration = Duration::from_secs(60);
 
@@ -136,6 +145,8 @@ pub struct Segment {
     db: Option<sled::Db>,
     file: File,
     broken: AtomicBool,
+    /// Disk blocks are ours up to this offset of `db`; `u64::MAX` where the file system cannot promise any.
+    promised: AtomicU64,
 }
 
 /// What opening found.
@@ -175,7 +186,8 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Opens `dir`. Without `CLEAN` the directory is copied first and sled recovers, on its own
+    /// Opens `dir`, if the disk has at least 1 MiB left: sled writes when it opens, and on a full disk
+    /// fails in ways that look like damage. Without `CLEAN` the directory is copied first and sled recovers, on its own
     /// thread, panics caught.
     pub fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, SegmentError> {
         let at = |source| io_error(dir, source);
@@ -184,15 +196,19 @@ impl Segment {
             return Ok(Opened { segment: Self::create(dir, cache_bytes)?, clean: true, was_new: true, copy: None });
         }
         wait_for_lock(dir)?;
+        check_room(dir, 0)?;
         let clean = is_clean(dir);
         let mut copy = None;
         if clean {
             fs::remove_file(dir.join(CLEAN)).map_err(at)?;
             disk::sync_dir(dir).map_err(at)?;
         } else {
+            // Without room for the copy recovery still goes on, but never where the disk may fill under it.
+            check_room(dir, 1 << 20)?;
             copy = save_copy(dir)?;
         }
-        Ok(Opened { segment: open_sled(dir, cache_bytes)?, clean, was_new: false, copy })
+        let segment = open_sled(dir, cache_bytes).map_err(|e| check_room(dir, 0).err().unwrap_or(e))?;
+        Ok(Opened { segment, clean, was_new: false, copy })
     }
 
     /// The directory.
@@ -200,17 +216,46 @@ impl Segment {
         &self.dir
     }
 
-    /// Applies a batch; durable when it returns.
+    /// Applies a batch; durable when it returns. On a full disk it fails before sled is asked, and may
+    /// be called again; after any other error the segment is [broken](Segment::is_broken).
     pub fn apply(&self, batch: Batch) -> Result<(), SegmentError> {
         if batch.is_empty() {
             return Ok(());
         }
+        self.promise_room(batch.bytes())?;
         self.guard(|db| {
             db.apply_batch(batch.inner)?;
             db.flush()?;
             self.file.sync_data().map_err(sled::Error::from)
         })
-        .inspect_err(|_| self.broken.store(true, Ordering::Release))
+        .map_err(|e| {
+            self.broken.store(true, Ordering::Release);
+            check_room(&self.dir, 0).err().unwrap_or(e)
+        })
+    }
+
+    /// Whether only closing (dropping) and opening again can help.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Takes disk blocks behind the end of the file for what a batch may write. A write of sled that
+    /// meets a full disk can leave a database that does not open again (seen); this one cannot fail so.
+    fn promise_room(&self, bytes: usize) -> Result<(), SegmentError> {
+        let promised = self.promised.load(Ordering::Acquire);
+        let at = |source| io_error(&self.dir, source);
+        let end = self.file.metadata().map_err(at)?.len();
+        let need = end.saturating_add((bytes as u64).saturating_mul(3)).saturating_add(AHEAD / 2);
+        if need <= promised {
+            return Ok(());
+        }
+        let length = need.saturating_add(AHEAD / 2).saturating_sub(end);
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, end, length) {
+            Ok(()) => self.promised.store(end.saturating_add(length), Ordering::Release),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.promised.store(u64::MAX, Ordering::Release),
+            Err(e) => return Err(at(e.into())),
+        }
+        Ok(())
     }
 
     /// The value of `key`.
@@ -251,9 +296,15 @@ impl Segment {
         Range { segment: self, inner }
     }
 
-    /// Bytes really used on disk.
+    /// Bytes on disk, without the room taken ahead.
     pub fn size_on_disk(&self) -> Result<u64, SegmentError> {
-        disk::used_bytes(&self.dir).map_err(|source| io_error(&self.dir, source))
+        let used = || -> io::Result<u64> {
+            let all = disk::used_bytes(&self.dir)?;
+            let db = self.file.metadata()?;
+            let ahead = db.blocks().saturating_mul(512).saturating_sub(db.len().next_multiple_of(4096));
+            Ok(all.saturating_sub(ahead))
+        };
+        used().map_err(|source| io_error(&self.dir, source))
     }
 
     /// Closes, syncs everything and leaves `CLEAN`: the next open has nothing to recover.
@@ -268,6 +319,8 @@ impl Segment {
             return Err(SegmentError::Broken { dir });
         }
         wait_for_lock(&dir)?;
+        // Setting the same length gives back the room taken ahead.
+        self.file.metadata().and_then(|meta| self.file.set_len(meta.len())).map_err(at)?;
         disk::sync_tree(&dir).map_err(at)?;
         File::create(dir.join(CLEAN)).and_then(|file| file.sync_all()).map_err(at)?;
         disk::sync_dir(&dir).map_err(at)
@@ -337,127 +390,6 @@ impl DoubleEndedIterator for Range<'_> {
     }
 }
 
-/// Whether `dir` was closed properly and has not been opened since.
-pub fn is_clean(dir: &Path) -> bool {
-    dir.join(CLEAN).exists()
-}
-
-/// Names of the segments in `parent`, sorted; finishes what a crash interrupted (sweeps `.trash-…`
-/// and `.copying-…`, puts a saved copy back where its segment is missing).
-pub fn list(parent: &Path) -> Result<Vec<String>, SegmentError> {
-    let at = |source| io_error(parent, source);
-    let mut names = Vec::new();
-    let mut copies = Vec::new();
-    for entry in fs::read_dir(parent).map_err(at)? {
-        let entry = entry.map_err(at)?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.starts_with(".trash-") || name.starts_with(".copying-") {
-            disk::remove_tree(&entry.path()).map_err(at)?;
-        } else if let Some(of) = name.strip_prefix("copy-") {
-            copies.push(of.to_owned());
-        } else if !name.starts_with("quarantine-") && !name.starts_with('.') && entry.file_type().map_err(at)?.is_dir() {
-            names.push(name);
-        }
-    }
-    for name in copies {
-        if !names.contains(&name) {
-            fs::rename(parent.join(format!("copy-{name}")), parent.join(&name)).map_err(at)?;
-            disk::sync_dir(parent).map_err(at)?;
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// Deletes a closed segment: renamed first, so that a crash leaves nothing that looks like one.
-pub fn remove(dir: &Path) -> Result<(), SegmentError> {
-    let at = |source| io_error(dir, source);
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let trash = dir.with_file_name(format!(".trash-{name}"));
-    disk::remove_tree(&trash).map_err(at)?;
-    match fs::rename(dir, &trash) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(at)?,
-    }
-    disk::sync_parent(dir).map_err(at)?;
-    disk::remove_tree(&trash).map_err(at)
-}
-
-/// Puts a damaged segment aside under `into` (same file system) as `quarantine-NAME-N` and returns
-/// where. The state from before recovery is kept when there is one, else what is there.
-/// Drop the [`Segment`] first.
-pub fn quarantine(dir: &Path, into: &Path) -> Result<PathBuf, SegmentError> {
-    let at = |source| io_error(dir, source);
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let target = (0..u32::MAX)
-        .map(|n| into.join(format!("quarantine-{name}-{n}")))
-        .find(|path| !path.exists())
-        .ok_or_else(|| at(io::Error::from(io::ErrorKind::AlreadyExists)))?;
-    let copy = copy_name(dir);
-    if copy.try_exists().map_err(at)? {
-        fs::rename(&copy, &target).map_err(at)?;
-        disk::sync_dir(into).map_err(at)?;
-        remove(dir)?;
-    } else {
-        fs::rename(dir, &target).map_err(at)?;
-        disk::sync_dir(into).map_err(at)?;
-    }
-    disk::sync_parent(dir).map_err(at)?;
-    Ok(target)
-}
-
-fn copy_name(dir: &Path) -> PathBuf {
-    dir.with_file_name(format!("copy-{}", dir.file_name().unwrap_or_default().to_string_lossy()))
-}
-
-/// Saves the state before recovery. A copy already there comes from a recovery that was interrupted
-/// before it was accepted, so it is the better state: recovery starts again from it.
-fn save_copy(dir: &Path) -> Result<Option<PathBuf>, SegmentError> {
-    let at = |source| io_error(dir, source);
-    let copy = copy_name(dir);
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let copying = dir.with_file_name(format!(".copying-{name}"));
-    disk::remove_tree(&copying).map_err(at)?;
-    let again = copy.try_exists().map_err(at)?;
-    let (from, to) = if again { (copy.as_path(), dir) } else { (dir, copy.as_path()) };
-    let need = disk::used_bytes(from).map_err(at)?.saturating_add(1 << 20);
-    if disk::Space::of(from).map_err(at)?.free < need {
-        tracing::warn!(segment = %dir.display(), need, "no room to copy the segment before recovering it");
-        if again {
-            remove(dir)?;
-            fs::rename(&copy, dir).map_err(at)?;
-            disk::sync_parent(dir).map_err(at)?;
-        }
-        return Ok(None);
-    }
-    disk::copy_tree(from, &copying).map_err(at)?;
-    if again {
-        remove(dir)?;
-    }
-    fs::rename(&copying, to).map_err(at)?;
-    disk::sync_parent(dir).map_err(at)?;
-    Ok(Some(copy))
-}
-
-/// Waits until nobody holds the database, so that nothing is touched that somebody else has open.
-fn wait_for_lock(dir: &Path) -> Result<(), SegmentError> {
-    let file = match File::open(dir.join("db")) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(io_error(dir, e)),
-    };
-    let until = Instant::now() + LOCK_WAIT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return file.unlock().map_err(|e| io_error(dir, e)),
-            Err(fs::TryLockError::WouldBlock) if Instant::now() < until => std::thread::park_timeout(Duration::from_millis(2)),
-            Err(fs::TryLockError::WouldBlock) => return Err(SegmentError::Locked { dir: dir.to_owned() }),
-            Err(fs::TryLockError::Error(e)) => return Err(io_error(dir, e)),
-        }
-    }
-}
-
 fn open_sled(dir: &Path, cache_bytes: u64) -> Result<Segment, SegmentError> {
     let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(Some(200));
     let until = Instant::now() + LOCK_WAIT;
@@ -476,7 +408,7 @@ fn open_sled(dir: &Path, cache_bytes: u64) -> Result<Segment, SegmentError> {
         }
     };
     let file = File::options().write(true).open(dir.join("db")).map_err(|e| io_error(dir, e))?;
-    Ok(Segment { dir: dir.to_owned(), db: Some(db), file, broken: AtomicBool::new(false) })
+    Ok(Segment { dir: dir.to_owned(), db: Some(db), file, broken: AtomicBool::new(false), promised: AtomicU64::new(0) })
 }
 
 /// Drops sled on a thread of its own: after a failure its drop may panic or hang, which must not

@@ -40,12 +40,12 @@ fn child() {
                         20 => closing(n / 40),
                         _ => numbered(n),
                     };
-                    if n % 3 == 0 {
+                    if n.is_multiple_of(3) {
                         let _ = handle.append(pending).await;
                     } else if let Ok(seq) = handle.append_durable(pending).await {
                         println!("durable {seq} {n}");
                     }
-                    if task == 0 && n % 512 == 0 {
+                    if task == 0 && n.is_multiple_of(512) {
                         let seq = handle.durable().borrow().seq.saturating_sub(3000);
                         println!("acknowledging {seq}");
                         handle.acknowledged(seq).await.unwrap();

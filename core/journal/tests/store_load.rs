@@ -11,6 +11,13 @@ use serde_json::json;
 use std::time::Instant;
 use support::*;
 
+/// Resident memory in MiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
 #[test]
 fn load() {
     let events: u64 = std::env::var("GLASSHIVE_LOAD").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
@@ -39,6 +46,7 @@ fn load() {
         batches.extend(Some(node.batch(T0 + 4 * DAY)).filter(|batch| !batch.bytes.is_empty()));
     }
     let bytes: usize = batches.iter().flatten().map(|batch| batch.bytes.len()).sum();
+    eprintln!("resident before: {} MiB, of which batches {} MiB", resident(), bytes >> 20);
     let start = Instant::now();
     rt.block_on(async {
         let tasks: Vec<_> = batches
@@ -52,8 +60,7 @@ fn load() {
                         let handle = handle.clone();
                         let mut append = Box::pin(async move { handle.append(batch).await.unwrap() });
                         // Polled once, so that it is queued in order.
-                        if let std::task::Poll::Pending = std::future::poll_fn(|cx| std::task::Poll::Ready(append.as_mut().poll(cx))).await
-                        {
+                        if std::future::poll_fn(|cx| std::task::Poll::Ready(append.as_mut().poll(cx))).await.is_pending() {
                             waiting.push_back(append);
                         }
                         if waiting.len() >= 8
@@ -82,6 +89,7 @@ fn load() {
         total as f64 / durable.as_secs_f64(),
         total as f64 / settled.as_secs_f64()
     );
+    eprintln!("resident after: {} MiB", resident());
     let time = |name: &str, what: &mut dyn FnMut() -> usize| {
         let mut times: Vec<_> = (0..15)
             .map(|_| {

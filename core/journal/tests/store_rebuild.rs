@@ -41,7 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn event(node: &mut Node, session: Option<(SessionId, u8)>, what: u8, wall: i64, pick: u8) {
     let visitor = session.map(|(id, n)| {
-        let mut visitor = visit(id, &format!("192.0.2.{}", n % 3), if n % 2 == 0 { "ssh" } else { "http" });
+        let mut visitor = visit(id, &format!("192.0.2.{}", n % 3), if n.is_multiple_of(2) { "ssh" } else { "http" });
         visitor.parent = (n == 5).then_some(session_id(T0, 0));
         visitor
     });
@@ -52,7 +52,7 @@ fn event(node: &mut Node, session: Option<(SessionId, u8)>, what: u8, wall: i64,
         2..=4 => (
             Kind::Login,
             json!({"user": user, "secret_kind": "plain", "secret_pivot": format!("p{}", pick % 3), "secret_sealed": format!("s{pick}"),
-                   "accepted": pick % 2 == 0, "fingerprint": format!("f{}", pick % 12)}),
+                   "accepted": pick.is_multiple_of(2), "fingerprint": format!("f{}", pick % 12)}),
         ),
         5 => (Kind::Command, json!({"input": "id"})),
         6 => (Kind::Request, json!({"protocol": "http"})),

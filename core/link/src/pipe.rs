@@ -12,6 +12,7 @@ use crate::status::LinkStatus;
 use crate::wire::{Stream, Wire};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use glasshive_event::LogId;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ use tokio::time::timeout;
 const QUESTIONS: usize = 64;
 /// Most bytes one answer may carry beside its head.
 const ANSWER: usize = 1024 * 1024;
-/// A question for news is answered after this in any case: the asker may have been cancelled, and its place is needed.
+/// A question for news is answered after this in any case: should its asker have gone unnoticed, its place is free again.
 const NEWS: Duration = Duration::from_secs(20);
 
 /// Frame types of the pipe; numbers are never reused.
@@ -34,6 +35,7 @@ mod kind {
     pub(super) const ANSWER: u8 = 65;
     pub(super) const STATUS: u8 = 66;
     pub(super) const SEALING: u8 = 67;
+    pub(super) const FORGET: u8 = 68;
 }
 
 /// What the child tells the journal's side.
@@ -101,6 +103,7 @@ where
 {
     let mut wire = Wire::new(stream, MAX_FRAME);
     let mut working = FuturesUnordered::new();
+    let mut handles: HashMap<u32, AbortHandle> = HashMap::new();
     loop {
         tokio::select! {
             frame = wire.frame() => match frame {
@@ -108,7 +111,9 @@ where
                     kind::ASK if working.len() >= QUESTIONS => return Err(LinkError::Violation("too many questions at once".into())),
                     kind::ASK => {
                         let (number, question) = ask(&frame)?;
-                        working.push(answer(&source, number, question));
+                        let (work, handle) = abortable(answer(&source, number, question));
+                        handles.insert(number, handle);
+                        working.push(async move { (number, work.await) });
                     }
                     kind::STATUS => {
                         if let Ok(status) = serde_json::from_slice(&frame.body()?) {
@@ -120,12 +125,23 @@ where
                         // Not to be lost: secrets would go on being sealed to the old key.
                         events.send(PipeEvent::Sealing(sealing)).await.map_err(|_| LinkError::Stopping)?;
                     }
+                    kind::FORGET => {
+                        let number: u32 = postcard::from_bytes(&frame.body()?).map_err(|_| FrameError::Malformed(frame.kind))?;
+                        if let Some(handle) = handles.remove(&number) {
+                            handle.abort();
+                        }
+                    }
                     other => return Err(FrameError::Unexpected(other).into()),
                 },
                 Err(LinkError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             },
-            Some(answer) = working.next() => wire.send_frame(answer?).await?,
+            Some((number, done)) = working.next() => {
+                handles.remove(&number);
+                if let Ok(answer) = done {
+                    wire.send_frame(answer?).await?;
+                }
+            }
         }
     }
 }
@@ -241,6 +257,13 @@ async fn carry<T: Stream>(stream: T, mut asked: mpsc::Receiver<ToParent>) -> Res
     let mut waiting: HashMap<u32, oneshot::Sender<(Answer, Bytes)>> = HashMap::new();
     let mut last = 0u32;
     loop {
+        // Who was cancelled (a connection that ended) does not occupy a place on either side.
+        let gone: Vec<u32> = waiting.iter().filter(|(_, asker)| asker.is_closed()).map(|(number, _)| *number).collect();
+        for number in gone {
+            waiting.remove(&number);
+            let body = postcard::to_stdvec(&number).map_err(|_| FrameError::Malformed(kind::FORGET))?;
+            wire.send_frame(Frame::plain(kind::FORGET, body)).await?;
+        }
         tokio::select! {
             frame = wire.frame() => {
                 let frame = frame?;
@@ -257,8 +280,8 @@ async fn carry<T: Stream>(stream: T, mut asked: mpsc::Receiver<ToParent>) -> Res
                     let _ = waiting.send((answer, body));
                 }
             }
-            // Answers to the cancelled still come and must be counted against the other side's limit.
             ask = asked.recv(), if waiting.len() < QUESTIONS / 2 => match ask {
+                Some(ToParent::Ask(_, asker)) if asker.is_closed() => {}
                 Some(ToParent::Ask(question, answer)) => {
                     last = last.wrapping_add(1);
                     let body = postcard::to_stdvec(&(last, question)).map_err(|_| FrameError::Malformed(kind::ASK))?;

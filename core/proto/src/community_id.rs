@@ -24,14 +24,7 @@ pub fn community_id(protocol: u8, source: IpAddr, source_port: u16, destination:
 }
 
 /// [`community_id`] within another seed's domain.
-pub fn seeded(
-    seed: u16,
-    protocol: u8,
-    source: IpAddr,
-    source_port: u16,
-    destination: IpAddr,
-    destination_port: u16,
-) -> Option<String> {
+pub fn seeded(seed: u16, protocol: u8, source: IpAddr, source_port: u16, destination: IpAddr, destination_port: u16) -> Option<String> {
     if source.is_ipv4() != destination.is_ipv4() {
         return None;
     }
@@ -112,13 +105,15 @@ mod tests {
         check(1, "192.168.0.89", 8, "192.168.0.1", 0, "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=");
         check(1, "192.168.0.1", 0, "192.168.0.89", 0, "1:X0snYXpgwiv9TZtqg64sgzUn6Dk=");
         check(1, "10.0.0.1", 11, "10.0.0.2", 0, "1:YHxtAirCG//0OzkcVAukqKQN9xM=");
+        // One-way messages keep their direction: the same from the other side is another flow (computed apart).
+        check(1, "10.0.0.2", 11, "10.0.0.1", 0, "1:c5iqfdGYsNWhMJVcYXWPNWbpnKs=");
         let (a, b) = ("fe80::200:86ff:fe05:80da", "fe80::260:97ff:fe07:69ea");
         check(58, a, 135, b, 0, "1:dGHyGvjMfljg6Bppwm3bg0LO8TY=");
         check(58, b, 136, a, 0, "1:dGHyGvjMfljg6Bppwm3bg0LO8TY=");
         check(58, b, 135, a, 0, "1:zavyT/cezQr1fmImYCwYnMXbgck=");
         check(58, "3ffe:507:0:1:200:86ff:fe05:80da", 128, "3ffe:501:0:1001::2", 0, "1:+TW+HtLHvV1xnGhV1lv7XoJrqQg=");
         check(58, "3ffe:501:1800:2345::2", 3, "3ffe:507:0:1:200:86ff:fe05:80da", 0, "1:2ObVBgIn28oZvibYZhZMBgh7WdQ=");
-        check(58, "3ffe:501:410:0:2c0:dfff:fe47:33e", 1, "3ffe:507:0:1:200:86ff:fe05:80da", 4, "1:hLZd0XWGojozrvxqE0dWB1iM6R0=");
+        check(58, "3ffe:501:410:0:2c0:dfff:fe47:33e", 1, "3ffe:507:0:1:200:86ff:fe05:80da", 4, "1:hLZd0XGWojozrvxqE0dWB1iM6R0=");
         check(58, a, 133, "ff02::2", 0, "1:hO+sN4H+MG5MY/8hIrXPqc4ZQz0=");
         check(58, b, 134, "ff02::1", 0, "1:pkvHqCL88/tg1k4cPigmZXUtL00=");
     }

@@ -228,20 +228,24 @@ impl<'a> Scan<'a> {
         self.input.get(start..self.at).unwrap_or_default()
     }
 
-    /// Consumes LF or CR LF at the current position; says whether it was LF alone.
-    fn line_end(&mut self, what: &'static str) -> Result<bool, Stop> {
+    /// Consumes LF or CR LF at the current position; says whether it was LF alone. A line that ends
+    /// beyond `limit` is `too_long`.
+    fn line_end(&mut self, limit: usize, too_long: &'static str) -> Result<bool, Stop> {
         if self.peek()? == b'\n' {
             self.at = self.at.saturating_add(1);
             return Ok(true);
         }
         let after = self.at.saturating_add(1);
+        if after >= limit {
+            return Err(wrong(limit, too_long));
+        }
         match self.input.get(after) {
             None => Err(Stop::Incomplete),
             Some(b'\n') => {
                 self.at = after.saturating_add(1);
                 Ok(false)
             }
-            Some(_) => Err(wrong(after, what)),
+            Some(_) => Err(wrong(after, "CR without LF")),
         }
     }
 }
@@ -281,7 +285,7 @@ fn read_request_line(scan: &mut Scan<'_>, rules: &Rules) -> Result<RequestLine, 
         return Err(wrong(scan.at, "bytes after the HTTP version"));
     }
     let line = scan.since(start).to_vec();
-    let bare_lf = scan.line_end("CR without LF")?;
+    let bare_lf = scan.line_end(limit, LINE_TOO_LONG)?;
     Ok(RequestLine { line, method, target, version, skipped: start, bare_lf })
 }
 
@@ -370,8 +374,11 @@ fn read_headers(scan: &mut Scan<'_>, rules: &Rules) -> Result<Headers, Stop> {
     let mut headers = Headers::default();
     loop {
         if matches!(scan.peek()?, b'\r' | b'\n') {
-            headers.bare_lf |= scan.line_end("CR without LF")?;
-            return if scan.at > rules.head { Err(wrong(rules.head, HEAD_TOO_LONG)) } else { Ok(headers) };
+            if scan.at >= rules.head {
+                return Err(wrong(rules.head, HEAD_TOO_LONG));
+            }
+            headers.bare_lf |= scan.line_end(rules.head, HEAD_TOO_LONG)?;
+            return Ok(headers);
         }
         if headers.list.len() >= rules.headers {
             return Err(wrong(scan.at, TOO_MANY_HEADERS));
@@ -410,7 +417,7 @@ fn read_header(scan: &mut Scan<'_>, rules: &Rules, bare_lf: &mut bool) -> Result
             scan.step(limit, HEAD_TOO_LONG)?;
         }
         let end = scan.at;
-        *bare_lf |= scan.line_end("CR without LF")?;
+        *bare_lf |= scan.line_end(limit, HEAD_TOO_LONG)?;
         // Whether the value goes on can only be told from the next byte; nginx does not fold.
         if !rules.strict && colon && matches!(scan.peek()?, b' ' | b'\t') && scan.at < limit {
             folded = true;
@@ -444,7 +451,7 @@ fn read_response(scan: &mut Scan<'_>, rules: &Rules) -> Result<ResponseHead, Sto
     }
     let line = scan.since(0).to_vec();
     let reason = scan.since(reason_at).trim_ascii().to_vec();
-    let bare_lf = scan.line_end("CR without LF")?;
+    let bare_lf = scan.line_end(limit, LINE_TOO_LONG)?;
     let mut headers = read_headers(scan, &lenient)?;
     headers.bare_lf |= bare_lf;
     Ok(ResponseHead { line, version, status, reason, headers })
@@ -549,6 +556,19 @@ mod tests {
     fn limits_hold() {
         let rules = Rules { line: 20, head: 60, headers: 2, strict: true };
         assert_eq!(fault(&[b"GET /".as_slice(), &[b'a'; 100]].concat(), &rules), ParseError::new(20, LINE_TOO_LONG));
+        for (target, fits) in [("/aaaa", true), ("/aaaaa", false)] {
+            for end in ["\r\n", " \n"] {
+                let parsed = request_line(format!("GET {target} HTTP/1.1{end}").as_bytes(), &rules);
+                assert_eq!(matches!(parsed, Parsed::Done { used: 20, .. }), fits, "{parsed:?}");
+                assert_eq!(parsed.error(), (!fits).then_some(ParseError::new(20, LINE_TOO_LONG)));
+            }
+        }
+        for end in ["\r\n", "\n"] {
+            let exact = format!("GET / HTTP/1.1\r\nA:34567890123456789\n{end}");
+            let head = |head| request_head(exact.as_bytes(), &Rules { head, ..rules });
+            assert!(matches!(head(exact.len()), Parsed::Done { .. }));
+            assert_eq!(head(exact.len() - 1).error(), Some(ParseError::new(exact.len() - 1, HEAD_TOO_LONG)));
+        }
         let line = b"GET / HTTP/1.1\r\n";
         assert_eq!(fault(&[line.as_slice(), &[b'a'; 100]].concat(), &rules), ParseError::new(36, HEAD_TOO_LONG));
         assert_eq!(fault(&[line.as_slice(), b"A:1\r\nB:2\r\nC:3\r\n\r\n"].concat(), &rules), ParseError::new(26, TOO_MANY_HEADERS));

@@ -77,8 +77,7 @@ fn version_1(input: &[u8]) -> Parsed<ProxyHeader> {
 }
 
 fn fields_1(text: &[u8], base: usize) -> Result<ProxyHeader, ParseError> {
-    let mut header =
-        ProxyHeader { version: 1, local: false, carrier: Carrier::Unknown, source: None, destination: None, tlvs: Vec::new() };
+    let mut header = ProxyHeader { version: 1, local: false, carrier: Carrier::Unknown, source: None, destination: None, tlvs: Vec::new() };
     let mut at = base;
     let mut words = text.split(|&b| b == b' ').map(|word| {
         let here = at;
@@ -154,8 +153,7 @@ fn version_2(input: &[u8]) -> Parsed<ProxyHeader> {
 }
 
 fn body_2(mut r: Reader<'_>, local: bool, family: u8) -> Result<ProxyHeader, ParseError> {
-    let mut header =
-        ProxyHeader { version: 2, local, carrier: Carrier::Unknown, source: None, destination: None, tlvs: Vec::new() };
+    let mut header = ProxyHeader { version: 2, local, carrier: Carrier::Unknown, source: None, destination: None, tlvs: Vec::new() };
     let carrier = if family & 0x0f == 2 { Carrier::Datagram } else { Carrier::Stream };
     match (family >> 4, family & 0x0f) {
         (1, 1 | 2) => {

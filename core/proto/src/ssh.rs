@@ -71,10 +71,9 @@ pub fn identification(input: &[u8], limits: IdLimits) -> Parsed<Identification> 
         if text.starts_with(b"SSH-") {
             let used = r.offset();
             return match split_identification(text, start) {
-                Ok((protocol, software, comment)) => Parsed::Done {
-                    value: Identification { line: text.to_vec(), protocol, software, comment, crlf, pre_lines },
-                    used,
-                },
+                Ok((protocol, software, comment)) => {
+                    Parsed::Done { value: Identification { line: text.to_vec(), protocol, software, comment, crlf, pre_lines }, used }
+                }
                 Err(e) => e.into(),
             };
         }

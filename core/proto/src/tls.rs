@@ -134,8 +134,8 @@ impl ServerHello {
     /// Whether this asks the client for another hello (RFC 8446 §4.1.3).
     pub fn is_retry(&self) -> bool {
         const RETRY: [u8; 32] = [
-            0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11, 0x16,
-            0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+            0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11, 0x16, 0x7a,
+            0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
         ];
         self.random == RETRY
     }
@@ -208,7 +208,8 @@ pub fn client_hello_message(input: &[u8]) -> Parsed<ClientHello> {
 pub fn server_hello(input: &[u8]) -> Parsed<ServerHello> {
     match handshake(input, 2, "not a TLS server hello") {
         Parsed::Done { value: message, used } => {
-            let hello = server_body(Reader::new(&message.body)).map(|hello| ServerHello { record_version: message.record_version, ..hello });
+            let hello =
+                server_body(Reader::new(&message.body)).map(|hello| ServerHello { record_version: message.record_version, ..hello });
             message.finish(hello, used)
         }
         other => other.map(|_| ServerHello::default()),
@@ -558,7 +559,12 @@ pub(crate) mod tests {
         message.extend(&body);
         let end = message.len() + 5;
         message.extend([11, 0, 0, 0]); // the certificate follows in the same record
-        match server_hello(&records(&message, 16_384)) {
+        let bytes = records(&message, 16_384);
+        for cut in 0..end {
+            let Parsed::Incomplete { needed } = server_hello(&bytes[..cut]) else { panic!("{cut}") };
+            assert!(needed >= 1 && cut + needed <= end, "{cut} {needed}");
+        }
+        match server_hello(&bytes) {
             Parsed::Done { value, used } => {
                 assert_eq!((used, value.cipher, value.negotiated()), (end, 0x1301, 0x0304));
                 assert_eq!(value.alpn.as_deref(), Some(b"h2".as_slice()));

@@ -4,6 +4,7 @@
 use crate::config::Config;
 use anyhow::Context as _;
 use bytes::Bytes;
+use glasshive_daemon::keeper::{self, Backoff, Kept};
 use glasshive_daemon::lockdown::{Calls, Files, Lockdown};
 use glasshive_daemon::net::{TcpOptions, listen_tcp};
 use glasshive_daemon::reexec::Helper;
@@ -13,6 +14,7 @@ use glasshive_link::client::ClientConfig;
 use glasshive_link::identity::IdentityDir;
 use glasshive_link::pipe::{PipeEvent, RemoteSource};
 use glasshive_link::{BlobPart, Block, BlockSource, LinkPhase, LinkStatus, SourceClosed, SourceState};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,19 +28,27 @@ const RETRY: Duration = Duration::from_secs(15);
 /// How long a stopping daemon waits for its last records to be acknowledged.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Starts the helper process.
-pub(super) fn start_helper(config: &Config, config_path: &Path) -> anyhow::Result<Helper> {
-    let arguments = [
-        "--config".into(),
-        config_path.as_os_str().to_owned(),
-        "--state-dir".into(),
-        config.state_dir.as_os_str().to_owned(),
-        "link-helper".into(),
-    ];
-    Ok(Helper::start(arguments)?)
+/// Arguments that start this binary again as `command` with the same configuration.
+fn arguments(config: &Config, config_path: &Path, command: &str) -> [OsString; 5] {
+    ["--config".into(), config_path.as_os_str().to_owned(), "--state-dir".into(), config.state_dir.as_os_str().to_owned(), command.into()]
+}
+
+/// Starts the keeper of the link's process, which starts it again whenever it ends: this process
+/// could not, having given up starting programs.
+pub(super) fn start_keeper(config: &Config, config_path: &Path) -> anyhow::Result<Helper> {
+    Ok(Kept::start(arguments(config, config_path, "link-keeper"))?)
+}
+
+/// The keeper's own main.
+///
+/// # Errors
+/// One line.
+pub fn keeper_main(config: &Config, config_path: &Path) -> anyhow::Result<()> {
+    Ok(keeper::keep(&arguments(config, config_path, "link-helper"), Backoff::default())?)
 }
 
 /// The journal as the link reads it.
+#[derive(Clone)]
 pub struct JournalSource {
     journal: JournalHandle,
     files: Arc<Blobs>,
@@ -83,34 +93,54 @@ impl BlockSource for JournalSource {
     }
 }
 
-/// The helper process while the daemon runs.
+/// The link's process while the daemon runs.
 pub(super) struct Linked {
-    helper: Helper,
-    serving: JoinHandle<()>,
+    stop: CancellationToken,
+    serving: JoinHandle<Kept>,
 }
 
 impl Linked {
     /// Gives the link a moment to bring the last records over, then ends it.
     pub(super) async fn finish(self, journal: &JournalHandle, acknowledged: impl Fn() -> u64) {
         let deadline = tokio::time::Instant::now() + FAREWELL;
-        while acknowledged() < journal.durable().borrow().seq && tokio::time::Instant::now() < deadline && !self.serving.is_finished() {
+        while acknowledged() < journal.durable().borrow().seq && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        self.serving.abort();
-        let mut helper = self.helper;
-        let _ = tokio::task::spawn_blocking(move || helper.kill()).await;
+        self.stop.cancel();
+        if let Ok(kept) = self.serving.await {
+            let _ = tokio::task::spawn_blocking(move || kept.finish()).await;
+        }
     }
 }
 
-/// Answers the helper's questions from the journal, and passes on what it says about the link.
-pub(super) fn serve_pipe(mut helper: Helper, source: JournalSource, link: watch::Sender<LinkStatus>) -> anyhow::Result<Linked> {
-    let stream = helper.stream.try_clone().context("the link's process")?;
-    stream.set_nonblocking(true).context("the link's process")?;
-    let stream = UnixStream::from_std(stream).context("the link's process")?;
-    let (events, mut heard) = mpsc::channel(16);
+/// Answers the link's questions from the journal, and passes on what it says about the link.
+pub(super) fn serve_pipe(keeper: Helper, source: JournalSource, link: watch::Sender<LinkStatus>) -> anyhow::Result<Linked> {
+    let kept = Kept::adopt(keeper).context("the link's process")?;
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
     let serving = tokio::spawn(async move {
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = answer(&kept, &source, &link) => {}
+        }
+        kept
+    });
+    Ok(Linked { stop, serving })
+}
+
+/// Serves one worker after the other.
+async fn answer(kept: &Kept, source: &JournalSource, link: &watch::Sender<LinkStatus>) {
+    let mut said = None;
+    loop {
+        let stream = match kept.worker().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::error!(%error, "the link's keeper ended; records stay here until this daemon is started again");
+                return;
+            }
+        };
+        let (events, mut heard) = mpsc::channel(16);
         let listening = async {
-            let mut said = None;
             while let Some(event) = heard.recv().await {
                 if let PipeEvent::Status(status) = event {
                     say(&status, &mut said);
@@ -118,13 +148,11 @@ pub(super) fn serve_pipe(mut helper: Helper, source: JournalSource, link: watch:
                 }
             }
         };
-        let (ended, ()) = tokio::join!(glasshive_link::pipe::serve(source, stream, events), listening);
+        let (ended, ()) = tokio::join!(glasshive_link::pipe::serve(source.clone(), stream, events), listening);
         if let Err(error) = ended {
-            tracing::error!(%error, "the link's process ended; records stay here until this daemon is started again");
+            tracing::warn!(%error, "the link's process ended and is started again");
         }
-    });
-    let _ = helper.ended();
-    Ok(Linked { helper, serving })
+    }
 }
 
 /// One line for every change an operator should know of.

@@ -28,6 +28,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
+/// Directories of the state the locked-down process writes.
+const WRITABLE: [&str; 3] = ["journal", "files", "standalone"];
 /// How long sessions get to end when the daemon is told to.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -61,7 +63,7 @@ impl App {
         let enrolled = if identity.exists() { Some(identity.load()?) } else { None };
         let linked = config.link.controller.is_some() || config.link.listen.is_some();
         let helper = match (&enrolled, linked) {
-            (Some(_), true) => Some(link::start_helper(&config, config_path)?),
+            (Some(_), true) => Some(link::start_keeper(&config, config_path)?),
             _ => None,
         };
         let node = enrolled.as_ref().map_or_else(|| config.node.clone(), |identity| identity.node.to_string());
@@ -87,6 +89,9 @@ impl App {
         let sockets = bind::bind(&config, &hosts, &targets, transparent)?;
         if transparent {
             glasshive_daemon::nft::apply(&targets.nft(config.tproxy_port))?;
+        }
+        for dir in WRITABLE {
+            std::fs::create_dir_all(config.state_dir.join(dir)).with_context(|| format!("{}: making {dir}", config.state_dir.display()))?;
         }
         // Threads inherit file rules from the one that starts them: lock down before there are any.
         let report = lock_down(&config)?;
@@ -218,7 +223,8 @@ fn lock_down(config: &Config) -> anyhow::Result<glasshive_daemon::lockdown::Repo
     let user = link::user(config)?;
     let files = Files {
         read: vec!["/proc/self".into(), "/proc/sys/kernel/random".into()],
-        write: vec![config.state_dir.clone()],
+        // Not `identity` (the link's process alone reads the node's key) and not `keys`.
+        write: WRITABLE.iter().map(|dir| config.state_dir.join(dir)).collect(),
         no_connect: true,
     };
     Ok(Lockdown { user, calls: Calls::Decoys, files: Some(files) }.apply()?)

@@ -114,7 +114,7 @@ struct Spool {
 
 impl Spool {
     fn new(config: &Config) -> Self {
-        Self { dir: config.state_dir.clone(), used: AtomicU64::new(0), limit: config.files.quota.0 / 2 }
+        Self { dir: config.state_dir.join("files"), used: AtomicU64::new(0), limit: config.files.quota.0 / 2 }
     }
 }
 

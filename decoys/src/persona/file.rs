@@ -180,6 +180,7 @@ impl Persona {
             accounts,
             offers: self.raw.service.iter().flat_map(|(name, value)| offers(name, value)).collect(),
             passive: std::sync::OnceLock::new(),
+            pretended: crate::persona::Pretended::default(),
         });
         let mut offered = Vec::new();
         let mut taken = BTreeSet::new();

@@ -5,10 +5,12 @@
 
 pub mod file;
 mod keys;
+mod machine;
 mod policy;
 mod seed;
 
 pub use keys::{FileKeys, KeyStore, MemoryKeys};
+pub use machine::Pretended;
 pub use policy::{AccountPolicy, Policy};
 pub use seed::Seed;
 
@@ -42,6 +44,8 @@ pub struct Decoy {
     pub limits: Limits,
     /// The persona's accounts.
     pub accounts: Vec<AccountPolicy>,
+    /// The pretended machine, and what services tell it; starts empty.
+    pub pretended: Pretended,
     /// Ports and names of the services it offers, as its process list shows them.
     pub offers: Vec<(u16, String)>,
     /// Passive ports, set once the listeners are bound.

@@ -11,13 +11,13 @@ use crate::conn::Conn;
 use crate::recorder::BoxFuture;
 use crate::session::{Credential, Session, clip};
 use base64::Engine as _;
+use body::{Body, Progress};
 use bytes::{Buf as _, BytesMut};
 use glasshive_event::Transport;
 use glasshive_event::WireText;
 use glasshive_event::detail::Request;
 use glasshive_proto::http::{self, HEAD_TOO_LONG, LINE_TOO_LONG, RequestHead, Rules, TOO_MANY_HEADERS, VERSION_UNKNOWN, Version};
 use glasshive_proto::reader::Parsed;
-use body::{Body, Progress};
 use nginx::Answer;
 use serde::Deserialize;
 use site::Site;
@@ -271,7 +271,8 @@ impl Server {
             if let Some(serde_json::Value::Array(list)) = fields.get_mut("headers") {
                 // The secret is in the sealed login; the clear header must not stand beside it.
                 for pair in list.iter_mut() {
-                    let named = pair.get(0).and_then(serde_json::Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("authorization"));
+                    let named =
+                        pair.get(0).and_then(serde_json::Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("authorization"));
                     if let (true, Some(value)) = (named, pair.get_mut(1)) {
                         *value = "Basic (sealed in the login)".into();
                     }

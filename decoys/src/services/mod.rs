@@ -8,6 +8,8 @@ mod ftp;
 mod generic_tcp;
 mod http;
 mod https;
+mod ssh;
+mod telnet;
 
 use crate::conn::Conn;
 use crate::persona::Decoy;
@@ -96,7 +98,8 @@ pub struct ServiceDef {
 }
 
 /// All services.
-pub static SERVICES: &[&ServiceDef] = &[&dns::SERVICE, &ftp::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE];
+pub static SERVICES: &[&ServiceDef] =
+    &[&dns::SERVICE, &ftp::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE, &ssh::SERVICE, &telnet::SERVICE];
 
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {

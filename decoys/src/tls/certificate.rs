@@ -66,7 +66,8 @@ fn make(decoy: &Decoy, label: &str, key: &[u8]) -> Result<Vec<u8>, String> {
     ca.distinguished_name.push(DnType::OrganizationName, organisation.clone());
     // The issuer is the whole domain's, so it is drawn from its name and not from this host.
     let kind = crate::persona::Seed([0; 32]).derive(&decoy.domain);
-    let name = *kind.choose("name", &["Internal CA", "Issuing CA 1", "Intranet CA", "IT Services CA", "Internal CA G2"]).unwrap_or(&"Internal CA");
+    let name =
+        *kind.choose("name", &["Internal CA", "Issuing CA 1", "Intranet CA", "IT Services CA", "Internal CA G2"]).unwrap_or(&"Internal CA");
     ca.distinguished_name.push(DnType::CommonName, format!("{organisation} {name}"));
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     // Its key signs this once and is forgotten: nobody holds the root, so nothing can be checked against it.

@@ -1,22 +1,23 @@
 //! The segments of one log: where records go, are found again, and leave.
 //!
-//! Owned by the writer thread (and by recovery before it). A stored value is
-//! `chain head before the block (32) ‖ block`, its key the block's first sequence number, u64 BE.
-//! At most the active segment and one closed one are open at a time.
+//! Owned by the writer thread (and by recovery before it); [`super::stored`] says how records lie in
+//! a segment. At most the active segment and one closed one are open at a time.
 
 use super::sessions::Sessions;
 use super::state::Closed;
+use super::stored::{blocks, seq_of, split, stored};
 use super::{Block, OnFull};
 use crate::block::{self, Packer};
 use crate::disk;
 use crate::segment::{self, Batch, Segment, SegmentError};
-use glasshive_event::record::{RecordError, chain_hash, leaf_hash};
+use glasshive_event::record::{chain_hash, leaf_hash};
 use glasshive_event::{LogId, RecordView};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-const CHAIN: usize = 32;
+/// A closed segment that fails this often is given up.
+const GIVE_UP: u32 = 3;
 
 pub(super) struct Log {
     pub(super) dir: PathBuf,
@@ -33,8 +34,16 @@ pub(super) struct Log {
     pub(super) sessions: Sessions,
     reader: Option<(u64, Segment)>,
     used: Instant,
-    /// Damaged closed segments met by reading: first, last, whether the log says so already.
-    pub(super) unreadable: Vec<(u64, u64, bool)>,
+    unreadable: Vec<Unreadable>,
+}
+
+/// A closed segment that failed to be read.
+struct Unreadable {
+    first: u64,
+    last: u64,
+    failures: u32,
+    /// Whether the log has a `gap` for it.
+    told: bool,
 }
 
 /// What [`Log::expire`] found.
@@ -136,7 +145,9 @@ impl Log {
         let Some(active) = &self.active else { return Err(SegmentError::Broken { dir: self.segment_path(self.active_first) }) };
         if let Err(e) = active.apply(batch) {
             // sled does not recover from a failed write; dropping it makes the next commit open it again.
-            self.active = None;
+            if active.is_broken() {
+                self.active = None;
+            }
             return Err(e);
         }
         (self.last, self.chain, self.wall_ns) = (seq, chain, wall_ns);
@@ -184,11 +195,8 @@ impl Log {
             match self.read_segment(first, last, from.max(first), max_bytes) {
                 Ok(blocks) if blocks.is_empty() => from = last + 1,
                 Ok(blocks) => return Ok(blocks),
-                Err(e @ SegmentError::Damaged { .. }) => {
+                Err(e @ (SegmentError::Damaged { .. } | SegmentError::Broken { .. })) if self.seems_unreadable(first, last) => {
                     tracing::error!(segment = %self.segment_path(first).display(), error = %e, "segment cannot be read; its records are skipped");
-                    if !self.unreadable.iter().any(|(seen, ..)| *seen == first) {
-                        self.unreadable.push((first, last, false));
-                    }
                     from = last + 1;
                 }
                 Err(e) => return Err(e),
@@ -213,12 +221,26 @@ impl Log {
             return found;
         }
         self.release_reader();
-        let segment = Segment::open(&self.segment_path(first), self.cache_bytes.min(1 << 20))?.accept()?;
+        let path = self.segment_path(first);
+        // Recovering without room for the copy is for the active segment only.
+        if !segment::is_clean(&path) {
+            segment::check_room(&path, disk::used_bytes(&path).unwrap_or(0))?;
+        }
+        let segment = Segment::open(&path, self.cache_bytes.min(1 << 20))?.accept()?;
         let found = blocks(&segment, from, last, max_bytes);
         if found.is_ok() {
             self.reader = Some((first, segment));
         }
         found
+    }
+
+    /// Whether a closed segment has failed often enough to be given up: reading skips it from then on.
+    fn seems_unreadable(&mut self, first: u64, last: u64) -> bool {
+        match self.unreadable.iter_mut().find(|segment| segment.first == first) {
+            Some(segment) => segment.failures += 1,
+            None => self.unreadable.push(Unreadable { first, last, failures: 1, told: false }),
+        }
+        self.unreadable.iter().any(|segment| segment.first == first && segment.failures >= GIVE_UP)
     }
 
     /// Closes the closed segment that reading had opened.
@@ -327,10 +349,15 @@ impl Log {
         Ok(())
     }
 
-    /// Damaged segments met by reading that the log does not tell of yet.
+    /// Segments given up that the log does not tell of yet.
     pub(super) fn take_unreadable(&mut self) -> Vec<(u64, u64)> {
-        let told = |entry: &mut (u64, u64, bool)| (!std::mem::replace(&mut entry.2, true)).then_some((entry.0, entry.1));
-        self.unreadable.iter_mut().filter_map(told).collect()
+        let given_up = self.unreadable.iter_mut().filter(|segment| segment.failures >= GIVE_UP && !segment.told);
+        given_up
+            .map(|segment| {
+                segment.told = true;
+                (segment.first, segment.last)
+            })
+            .collect()
     }
 
     fn measure(&mut self) {
@@ -348,108 +375,4 @@ pub(super) fn segment_path(log_dir: &Path, first: u64) -> PathBuf {
 /// First sequence number from a segment's name.
 pub(super) fn parse_name(name: &str) -> Option<u64> {
     (name.len() == 20).then(|| name.parse().ok()).flatten()
-}
-
-/// What verifying a segment found.
-#[derive(Clone, Debug)]
-pub(super) struct Scan {
-    /// Chain head before the first record; `None` when there is none.
-    pub(super) before: Option<[u8; 32]>,
-    /// Last good record; `first - 1` when there is none.
-    pub(super) last: u64,
-    /// Chain head behind it.
-    pub(super) chain: [u8; 32],
-    pub(super) wall_ns: i64,
-    /// What is wrong with what follows.
-    pub(super) damage: Option<String>,
-}
-
-/// Reads a whole segment and checks lengths, sequence numbers, log id and hash chain.
-/// `before` is the chain head the first block must continue, when known; `each` sees every good record.
-pub(super) fn scan(segment: &Segment, log: LogId, first: u64, before: Option<[u8; 32]>, mut each: impl FnMut(u64, &[u8])) -> Scan {
-    let mut scan = Scan { before: None, last: first.saturating_sub(1), chain: before.unwrap_or([0; 32]), wall_ns: 0, damage: None };
-    let mut expected = before;
-    for entry in segment.range(..) {
-        let result = entry.map_err(|e| e.to_string()).and_then(|(key, value)| {
-            let (chain, bytes) = split(&value).ok_or("a stored value is cut")?;
-            if seq_of(&key) != Some(scan.last + 1) {
-                return Err(format!("a block begins elsewhere than at {}", scan.last + 1));
-            }
-            if expected.is_some_and(|expected| expected != chain) {
-                return Err("the hash chain is broken".to_owned());
-            }
-            let (_, after) = block::advance(bytes, chain).map_err(|e| e.to_string())?;
-            // Whole block first, records after: a block counts entirely or not at all.
-            let mut seq = scan.last;
-            for record in block::records(bytes).flatten() {
-                seq += 1;
-                match RecordView::parse(record) {
-                    Ok(view) if view.header.log == log && view.header.seq == seq => scan.wall_ns = view.header.wall_ns,
-                    // A newer build's record: kept as it is, the chain vouches for it.
-                    Err(RecordError::Version(_)) => {}
-                    _ => return Err(format!("record {seq} is not what it should be")),
-                }
-            }
-            Ok((value.clone(), chain, after, seq))
-        });
-        match result {
-            Ok((value, chain, after, last)) => {
-                let first_of_block = scan.last + 1;
-                if let Some((_, bytes)) = split(&value) {
-                    block::records(bytes).flatten().zip(first_of_block..).for_each(|(record, seq)| each(seq, record));
-                }
-                scan.before.get_or_insert(chain);
-                scan.last = last;
-                scan.chain = after;
-                expected = Some(after);
-            }
-            Err(why) => {
-                scan.damage = Some(why);
-                return scan;
-            }
-        }
-    }
-    scan
-}
-
-fn blocks(segment: &Segment, from: u64, last: u64, max_bytes: usize) -> Result<Vec<Block>, SegmentError> {
-    let damaged = |why: &str| SegmentError::Damaged { dir: segment.dir().to_owned(), why: why.to_owned() };
-    let from_key = from.to_be_bytes();
-    let start = segment.at_or_before(&from_key)?.map_or(from_key.to_vec(), |(key, _)| key.to_vec());
-    let (mut found, mut bytes) = (Vec::new(), 0usize);
-    for entry in segment.range(&start[..]..=&last.to_be_bytes()[..]) {
-        let (key, value) = entry?;
-        let (chain_before, block) = split(&value).ok_or_else(|| damaged("a stored value is cut"))?;
-        let first = seq_of(&key).ok_or_else(|| damaged("a key is not a sequence number"))?;
-        let mut count = 0u64;
-        for record in block::records(block) {
-            record.map_err(|e| damaged(&e.to_string()))?;
-            count += 1;
-        }
-        let end = first.saturating_add(count).saturating_sub(1);
-        if end < from {
-            continue;
-        }
-        if !found.is_empty() && bytes.saturating_add(block.len()) > max_bytes {
-            break;
-        }
-        bytes = bytes.saturating_add(block.len());
-        found.push(Block { first, last: end, chain_before, bytes: block.to_vec() });
-    }
-    Ok(found)
-}
-
-fn stored(before: &[u8; 32], block: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(CHAIN + block.len());
-    value.extend_from_slice(before);
-    value.extend_from_slice(block);
-    value
-}
-
-fn split(value: &[u8]) -> Option<([u8; 32], &[u8])> {
-    value.split_first_chunk::<CHAIN>().map(|(before, block)| (*before, block))
-}
-
-fn seq_of(key: &[u8]) -> Option<u64> {
-    key.try_into().ok().map(u64::from_be_bytes)
 }

@@ -16,6 +16,7 @@ mod recover;
 mod reserve;
 mod sessions;
 mod state;
+mod stored;
 mod writer;
 
 pub use config::{JournalConfig, OnFull, boot_id};

@@ -6,9 +6,10 @@
 //! Then the whole log is kept as `quarantine-…`, and what is readable in it and not acknowledged is
 //! written again, with its own times, under the new log id.
 
-use super::log::{Log, Scan, parse_name, scan};
+use super::log::{Log, parse_name};
 use super::sessions::Sessions;
 use super::state::{Closed, Lock, State, read_log_id, write_log_id};
+use super::stored::{Scan, scan};
 use super::{JournalConfig, JournalError, Lost, OpenReport};
 use crate::disk::{self, Space};
 use crate::segment::{self, Opened, Segment, SegmentError};
@@ -170,9 +171,9 @@ fn examine_closed(found: &mut Found, first: u64, next: u64) -> Result<(), Journa
     }
     let before = found.log.closed.back().filter(|closed| closed.last + 1 == first).map(|closed| closed.chain);
     let damage = match look(&found.log, first, before, |_| ())? {
-        Look::Damaged(why) => why,
-        Look::Good(_, scan) if scan.last >= next => "it overlaps the next segment".to_owned(),
-        Look::Good(opened, scan) => {
+        Err(why) => why,
+        Ok((_, scan)) if scan.last >= next => "it overlaps the next segment".to_owned(),
+        Ok((opened, scan)) => {
             opened.accept()?.close()?;
             let closed = Closed { first, last: scan.last, chain: scan.chain, wall_ns: scan.wall_ns, bytes: 0 };
             closed.write(&path).map_err(|source| JournalError::Directory { path: path.clone(), source })?;
@@ -209,11 +210,11 @@ fn examine_active(found: &mut Found, first: u64) -> Result<(), JournalError> {
     })?;
     found.log.sessions = sessions;
     match looked {
-        Look::Damaged(why) => {
+        Err(why) => {
             found.log.last = good;
             found.broken.get_or_insert(format!("the newest segment is damaged behind record {good}: {why}"));
         }
-        Look::Good(opened, scan) => {
+        Ok((opened, scan)) => {
             found.log.last = scan.last;
             found.log.chain = scan.chain;
             found.log.wall_ns = if scan.last < first { found.log.closed.back().map_or(0, |closed| closed.wall_ns) } else { scan.wall_ns };
@@ -226,10 +227,8 @@ fn examine_active(found: &mut Found, first: u64) -> Result<(), JournalError> {
     Ok(())
 }
 
-enum Look {
-    Good(Opened, Scan),
-    Damaged(String),
-}
+/// A verified segment, or what is wrong with it.
+type Look = Result<(Opened, Scan), String>;
 
 /// Opens and verifies a segment. Errors that say nothing about its content (no room, no permission,
 /// held by another) are errors; everything else is damage.
@@ -238,11 +237,11 @@ fn look(log: &Log, first: u64, before: Option<[u8; 32]>, mut each: impl FnMut(&[
         Ok(opened) => {
             let scan = scan(&opened.segment, log.id, first, before, |_, record| each(record));
             Ok(match scan.damage.clone() {
-                Some(why) => Look::Damaged(why),
-                None => Look::Good(opened, scan),
+                Some(why) => Err(why),
+                None => Ok((opened, scan)),
             })
         }
-        Err(e) if is_damage(&e) => Ok(Look::Damaged(e.to_string())),
+        Err(e) if is_damage(&e) => Ok(Err(e.to_string())),
         Err(e) => Err(e.into()),
     }
 }
@@ -271,7 +270,7 @@ fn sessions_before(log: &Log, active: u64) -> Result<Sessions, JournalError> {
         return Ok(Sessions::default());
     };
     for first in back.iter().take(index + 1).rev() {
-        if let Look::Good(opened, _) = look(log, *first, None, |record| sessions.observe(record))? {
+        if let Ok((opened, _)) = look(log, *first, None, |record| sessions.observe(record))? {
             opened.accept()?.close()?;
         }
     }

@@ -2,12 +2,12 @@
 
 use super::config::clocks;
 use super::handle::Shared;
-use super::log::{Expired, Log};
+use super::log::Log;
 use super::state::{Lock, State};
 use super::{Block, Durable, JournalConfig, JournalError, Pending, Pressure, reserve};
 use crate::disk::Space;
 use crate::segment::SegmentError;
-use glasshive_event::detail::{Gap, Loss};
+use glasshive_event::detail::Gap;
 use glasshive_event::{Body, Envelope, Header, Kind};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+
+mod space;
 
 /// Most records in one commit.
 const GROUP: usize = 256;
@@ -264,98 +266,6 @@ impl Writer {
             self.fatal = Some(JournalError::NotStored(self.backlog.len(), e.to_string()));
         }
         self.pause(format!("the journal failed and is opened again: {e}"));
-    }
-
-    /// What stands against storing more: no space, or the quota. Deletes what may be deleted first.
-    fn obstacle(&mut self, resuming: bool) -> Option<String> {
-        if self.closing {
-            // What was accepted may use the room that is kept free; only a really full disk refuses it.
-            return None;
-        }
-        let Ok(space) = Space::of(&self.config.dir) else { return None };
-        let floor = space.floor();
-        // Resuming needs a little more, so that the state does not flicker.
-        let need = if resuming { floor.saturating_add(floor / 8) } else { floor };
-        if space.free < need {
-            self.expire();
-            let free = Space::of(&self.config.dir).map_or(0, |space| space.free);
-            if free < need {
-                return Some(format!(
-                    "{} MiB free on the journal's disk, {} MiB must stay free; make room",
-                    free >> 20,
-                    need.div_ceil(1 << 20)
-                ));
-            }
-        }
-        if self.log.used_bytes() > self.config.quota_bytes && self.expire() == Expired::Over {
-            return Some(format!(
-                "the journal's quota of {} MiB is full of records the controller has not acknowledged; bring the link up or raise the quota",
-                self.config.quota_bytes >> 20
-            ));
-        }
-        None
-    }
-
-    fn pause(&mut self, why: String) {
-        if self.paused.is_none() {
-            tracing::error!(why, "the journal accepts nothing until this is over");
-            self.paused = Some((why, Instant::now()));
-        }
-    }
-
-    /// Looks whether a pause is over; the log says how long it was.
-    fn resume(&mut self) {
-        let Some((_, since)) = &self.paused else { return };
-        let lasted = since.elapsed();
-        if let Some(why) = self.obstacle(true) {
-            if let Some((told, _)) = &mut self.paused {
-                *told = why;
-            }
-            return;
-        }
-        let Some((why, since)) = self.paused.take() else { return };
-        let loss = Loss {
-            place: "accept_paused".to_owned(),
-            count: 0,
-            bytes: 0,
-            why: format!(
-                "accepting was paused for {:.1} s: {why}; visitors waited in the kernel's backlog, those it had no room for are not in this log",
-                lasted.as_secs_f64()
-            ),
-        };
-        if let Err(e) = self.write_own(Kind::Loss, &loss) {
-            self.paused = Some((why, since));
-            self.failed(e);
-            return;
-        }
-        tracing::info!(seconds = lasted.as_secs(), "the journal accepts again");
-    }
-
-    /// Retention. Under `drop_oldest` a `gap` record is durable before the segment goes.
-    fn expire(&mut self) -> Expired {
-        let deletable = if self.config.standalone { u64::MAX } else { self.state.acknowledged };
-        let (wall_ns, _) = clocks();
-        let before = wall_ns.saturating_sub(i64::try_from(self.config.max_age.as_nanos()).unwrap_or(i64::MAX));
-        let dir = self.config.dir.clone();
-        loop {
-            let pressed = || Space::of(&dir).is_ok_and(|space| space.free < space.floor());
-            let found = self.log.expire(deletable, before, self.config.quota_bytes, self.config.on_full, pressed);
-            let Expired::Oldest(from, to) = found else {
-                self.publish_measures();
-                return found;
-            };
-            let gap = Gap {
-                from: Some(from),
-                to: Some(to),
-                log: None,
-                why: "deleted before the controller had it, because the journal's quota or disk is full and on_full is drop_oldest"
-                    .to_owned(),
-            };
-            if self.write_own(Kind::Gap, &gap).is_err() {
-                return Expired::Over;
-            }
-            self.log.drop_oldest();
-        }
     }
 
     fn tick(&mut self) {

@@ -21,7 +21,7 @@ const DAY_NS: i64 = 24 * HOUR_NS;
 const PAST_NS: i64 = 400 * DAY_NS;
 const FUTURE_NS: i64 = DAY_NS;
 /// Rows of one table kept decoded between commits.
-const CACHED: usize = 8_192;
+const CACHED: usize = 2_048;
 
 /// A UTC day, counted from 1970-01-01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

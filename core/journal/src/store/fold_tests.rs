@@ -117,7 +117,7 @@ fn a_close_from_the_log_of_a_restart_may_be_read_first() {
     let close = json!({"reason": "node_crash", "duration_ns": 5});
     let fold = |first_open: bool| {
         let mut row = SessionRow::default();
-        let mut open = |row: &mut SessionRow| {
+        let open = |row: &mut SessionRow| {
             folded(Kind::SessionOpen, 4, json!({"persona": "p"}), |event| fold_session(row, event));
             folded(Kind::Login, 5, json!({"user": "u"}), |event| fold_session(row, event));
         };

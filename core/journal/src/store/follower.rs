@@ -26,7 +26,7 @@ const COMMIT_RECORDS: u64 = 20_000;
 /// Time between commits at most while there is always more.
 const COMMIT_TIME: Duration = Duration::from_millis(300);
 /// Days kept in work; more are put down, the least recently changed first.
-const MAX_WORK: usize = 6;
+const MAX_WORK: usize = 4;
 /// Commits without a change after which a day is put down.
 const IDLE_COMMITS: u32 = 600;
 /// Time between two writes of `POSITION`.

@@ -100,12 +100,13 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreHandle, OpenReport), Sto
     std::fs::create_dir_all(&config.dir).map_err(StoreError::io(&config.dir))?;
     let lock = DirLock::take(&config.dir)?;
     let mut report = OpenReport::default();
-    // Half for the segment being written; readers and days share the rest.
-    let small = (config.cache_bytes / 32).clamp(1 << 20, 8 << 20);
+    // sled uses several times what it is given, so the parts add up to about half: a quarter for the
+    // segment being written, the rest for up to four days in work and for readers.
+    let small = (config.cache_bytes / 64).clamp(1 << 20, 8 << 20);
     let opened = log::Log::open(config.dir.join("log"), small, &mut report)?;
     let log = Arc::new(opened.log);
     let summary = Arc::new(summary::Summary::open(config.dir.join("summary"), small, &mut report)?);
-    let day_cache = (config.cache_bytes / 8).max(1 << 20);
+    let day_cache = (config.cache_bytes / 16).max(1 << 20);
     let (follower, reindexed) = Follower::open(log.clone(), summary.clone(), day_cache)?;
     report.reindexed = reindexed;
     let published = Arc::new(Published {

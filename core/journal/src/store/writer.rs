@@ -312,7 +312,7 @@ impl Writer {
             return Ok(());
         }
         let high = self.published.high.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (number, segment) = self.log.create(&high, self.config.cache_bytes / 2).inspect_err(|e| {
+        let (number, segment) = self.log.create(&high, self.config.cache_bytes / 4).inspect_err(|e| {
             tracing::error!(error = %e, "no new segment");
         })?;
         self.active = Some(Active { number, segment, since: Instant::now(), bytes: 0 });

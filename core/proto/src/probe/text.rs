@@ -61,8 +61,24 @@ pub(super) fn stratum(first: &[u8]) -> Verdict {
 
 /// Methods common enough to name HTTP before its version is seen.
 const HTTP_METHODS: &[&[u8]] = &[
-    b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"PROPFIND", b"PROPPATCH", b"MKCOL",
-    b"COPY", b"MOVE", b"LOCK", b"UNLOCK", b"REPORT", b"SEARCH",
+    b"GET",
+    b"POST",
+    b"HEAD",
+    b"PUT",
+    b"DELETE",
+    b"OPTIONS",
+    b"CONNECT",
+    b"TRACE",
+    b"PATCH",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"REPORT",
+    b"SEARCH",
 ];
 
 /// A request line with an HTTP/1 version, `GET /path` alone (HTTP/0.9), or a status line.
@@ -83,7 +99,7 @@ pub(super) fn http(first: &[u8]) -> Verdict {
     }
     if complete {
         return match last_word(line) {
-            version if matched(version, b"HTTP/#.#") == Certain && version.len() == 8 => Certain,
+            b"HTTP/1.0" | b"HTTP/1.1" => Certain,
             target if method == b"GET" && target.starts_with(b"/") && line.len() == 4 + target.len() => Certain,
             _ => NotForUs,
         };
@@ -156,7 +172,11 @@ pub(super) fn ftp(first: &[u8]) -> Verdict {
         ("USER ftp", End),
         ("OPTS UTF8", Words),
     ];
-    commands(first, &table, &["USER ", "PASS ", "QUIT", "NOOP", "HELP", "LIST", "RETR ", "STOR ", "CWD ", "PWD", "PORT ", "PBSZ 0", "SITE "])
+    commands(
+        first,
+        &table,
+        &["USER ", "PASS ", "QUIT", "NOOP", "HELP", "LIST", "RETR ", "STOR ", "CWD ", "PWD", "PORT ", "PBSZ 0", "SITE "],
+    )
 }
 
 pub(super) fn pop3(first: &[u8]) -> Verdict {
@@ -170,7 +190,10 @@ pub(super) fn irc(first: &[u8]) -> Verdict {
     // NICK and USER together, in either order, are IRC; each alone could be prose or FTP.
     let nick = first.starts_with(b"NICK ") && contains(first, b"\nUSER ");
     let user = first.starts_with(b"USER ") && contains(first, b"\nNICK ");
-    if (nick || user) && by_command == Unsure { Certain } else { by_command }
+    // So is USER with its four parameters, the last one after a colon.
+    let (line, complete) = line_of(first);
+    let four = complete && line.starts_with(b"USER ") && line.split(|&b| b == b' ').nth(4).is_some_and(|word| word.starts_with(b":"));
+    if (nick || user || four) && by_command == Unsure { Certain } else { by_command }
 }
 
 /// `certain` commands in upper case name the protocol; `unsure` ones, or lower case, only allow it.
@@ -203,16 +226,16 @@ fn commands(first: &[u8], certain: &[(&str, Then)], unsure: &[&str]) -> Verdict 
 
 /// `tag VERB …`, the tag being one character or holding a digit, as clients make them.
 pub(super) fn imap(first: &[u8]) -> Verdict {
-    const VERBS: &[&[u8]] = &[
-        b"CAPABILITY", b"LOGIN", b"AUTHENTICATE", b"STARTTLS", b"LOGOUT", b"NOOP", b"ID", b"SELECT", b"EXAMINE", b"NAMESPACE", b"LIST",
-    ];
+    const VERBS: &[&[u8]] =
+        &[b"CAPABILITY", b"LOGIN", b"AUTHENTICATE", b"STARTTLS", b"LOGOUT", b"NOOP", b"ID", b"SELECT", b"EXAMINE", b"NAMESPACE", b"LIST"];
     const CERTAIN: &[&[u8]] = &[b"CAPABILITY", b"LOGIN", b"AUTHENTICATE", b"STARTTLS", b"LOGOUT", b"NOOP"];
     let (line, complete) = line_of(first);
     let tag_byte = |b: &u8| b.is_ascii_alphanumeric() || *b == b'.';
     let Some((tag, rest)) = split_word(line) else {
         return if !complete && line.len() <= 16 && line.iter().all(tag_byte) { Unsure } else { NotForUs };
     };
-    let plausible = !tag.is_empty() && tag.len() <= 16 && tag.iter().all(tag_byte) && (tag.len() == 1 || tag.iter().any(u8::is_ascii_digit));
+    let plausible =
+        !tag.is_empty() && tag.len() <= 16 && tag.iter().all(tag_byte) && (tag.len() == 1 || tag.iter().any(u8::is_ascii_digit));
     if !plausible {
         return NotForUs;
     }
@@ -233,7 +256,7 @@ pub(super) fn redis(first: &[u8]) -> Verdict {
     }
     let table =
         [("CONFIG GET ", Words), ("CONFIG SET ", Words), ("SLAVEOF ", Words), ("REPLICAOF ", Words), ("FLUSHALL", End), ("KEYS *", End)];
-    commands(first, &table, &["PING", "INFO", "AUTH ", "CLIENT ", "COMMAND", "SET ", "GET ", "QUIT", "ECHO ", "SAVE", "EVAL "])
+    commands(first, &table, &["PING", "INFO", "AUTH ", "CLIENT ", "COMMAND", "SET ", "GET ", "QUIT", "ECHO ", "SAVE", "EVAL ", "PUBLISH "])
 }
 
 fn resp(first: &[u8]) -> Seen {
@@ -281,8 +304,20 @@ pub(super) fn memcached(first: &[u8]) -> Verdict {
         [b"stats" | b"flush_all"] if complete => Certain,
         [b"stats", b"items" | b"slabs" | b"settings" | b"sizes" | b"cachedump", ..] if complete => Certain,
         _ => {
-            const ALLOWED: &[&[u8]] =
-                &[b"get ", b"gets ", b"gat ", b"delete ", b"incr ", b"decr ", b"touch ", b"version", b"stats", b"flush_all", b"verbosity ", b"quit"];
+            const ALLOWED: &[&[u8]] = &[
+                b"get ",
+                b"gets ",
+                b"gat ",
+                b"delete ",
+                b"incr ",
+                b"decr ",
+                b"touch ",
+                b"version",
+                b"stats",
+                b"flush_all",
+                b"verbosity ",
+                b"quit",
+            ];
             let store = STORE.iter().any(|verb| !complete && verb.starts_with(line));
             let allowed = ALLOWED.iter().any(|command| match prefix(line, command) {
                 Certain => true,

@@ -95,7 +95,9 @@ impl Visit<'_> {
             b"RETR" => self.retrieve(conn, account, argument).await?,
             b"STOR" | b"APPE" | b"STOU" if writable => self.store(conn, account, verb, argument).await?,
             b"DELE" | b"MKD" | b"XMKD" | b"RMD" | b"XRMD" | b"RNFR" | b"RNTO" if writable => self.alter(account, verb, argument),
-            b"STOR" | b"APPE" | b"STOU" | b"DELE" | b"MKD" | b"XMKD" | b"RMD" | b"XRMD" | b"RNFR" | b"RNTO" => say("550 Permission denied."),
+            b"STOR" | b"APPE" | b"STOU" | b"DELE" | b"MKD" | b"XMKD" | b"RMD" | b"XRMD" | b"RNFR" | b"RNTO" => {
+                say("550 Permission denied.")
+            }
             _ => say("500 Unknown command."),
         })
     }

@@ -91,7 +91,8 @@ fn row(tree: &Tree, path: &[u8], node: &Node, now_ns: i64) -> String {
     }
     let age = now_ns.saturating_sub(node.modified_ns);
     let form = if (0..RECENT_NS).contains(&age) { "%b %d %H:%M" } else { "%b %d  %Y" };
-    let time = jiff::Timestamp::from_second(node.modified_ns.div_euclid(1_000_000_000)).map(|t| t.strftime(form).to_string()).unwrap_or_default();
+    let time =
+        jiff::Timestamp::from_second(node.modified_ns.div_euclid(1_000_000_000)).map(|t| t.strftime(form).to_string()).unwrap_or_default();
     format!("{mode} {links:>4} {uid:<8} {uid:<8} {size:>8} {time} ", uid = node.uid)
 }
 

@@ -93,7 +93,8 @@ impl Tree {
 
     /// Whether the account may look into that directory.
     pub(super) fn is_open_directory(&self, path: &[u8]) -> bool {
-        self.get(path).is_some_and(|node| matches!(node.kind, Kind::Directory) && (self.uid == 0 || node.uid == self.uid || node.mode & 0o5 == 0o5))
+        self.get(path)
+            .is_some_and(|node| matches!(node.kind, Kind::Directory) && (self.uid == 0 || node.uid == self.uid || node.mode & 0o5 == 0o5))
     }
 
     /// The content of a file the account may read.
@@ -129,9 +130,9 @@ impl Tree {
         let above = parent(path);
         path.len() <= MAX_PATH
             && path != above
-            && self.get(above).is_some_and(|node| {
-                matches!(node.kind, Kind::Directory) && (self.uid == 0 || node.uid == self.uid || node.mode & 0o2 != 0)
-            })
+            && self
+                .get(above)
+                .is_some_and(|node| matches!(node.kind, Kind::Directory) && (self.uid == 0 || node.uid == self.uid || node.mode & 0o2 != 0))
     }
 
     /// Bytes that still fit.
@@ -225,7 +226,8 @@ impl Tree {
     /// Sets the modification time of an own file.
     pub(super) fn set_time(&mut self, path: &[u8], at_ns: i64) -> Result<(), Refused> {
         let uid = self.uid;
-        let node = self.nodes.get_mut(path).filter(|node| (uid == 0 || node.uid == uid) && matches!(node.kind, Kind::File(_))).ok_or(Refused)?;
+        let node =
+            self.nodes.get_mut(path).filter(|node| (uid == 0 || node.uid == uid) && matches!(node.kind, Kind::File(_))).ok_or(Refused)?;
         node.modified_ns = at_ns;
         Ok(())
     }

@@ -95,7 +95,13 @@ impl Answer {
         let wish = head.headers.all("Connection").fold(None, |wish, value| {
             let value = value.to_ascii_lowercase();
             let says = |word: &[u8]| value.windows(word.len()).any(|part| part == word);
-            if says(b"close") { Some(false) } else if says(b"keep-alive") { Some(true) } else { wish }
+            if says(b"close") {
+                Some(false)
+            } else if says(b"keep-alive") {
+                Some(true)
+            } else {
+                wish
+            }
         });
         !self.close && wish.unwrap_or(default)
     }

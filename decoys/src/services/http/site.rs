@@ -42,7 +42,10 @@ impl Site {
         let day = 1_725_148_800 + 86_400 * i64::try_from(decoy.seed.below("site-day", 720)).unwrap_or(0);
         let at = (day + 25_200 + i64::try_from(decoy.seed.below("site-second", 36_000)).unwrap_or(0)) * 1_000_000_000;
         let mut add = |path: &str, content: &str| {
-            files.insert(path.as_bytes().to_vec(), Page { kind: kind(path).to_owned(), content: content.as_bytes().into(), modified_ns: at });
+            files.insert(
+                path.as_bytes().to_vec(),
+                Page { kind: kind(path).to_owned(), content: content.as_bytes().into(), modified_ns: at },
+            );
         };
         let drawn = draw_title(decoy);
         let title = title.unwrap_or(&drawn);
@@ -142,5 +145,7 @@ fn internal(decoy: &Decoy, title: &str) -> String {
 fn style(decoy: &Decoy) -> String {
     let hue = decoy.seed.below("site-hue", 360);
     let width = 40 + decoy.seed.below("site-width", 20);
-    format!("body {{ font-family: sans-serif; max-width: {width}em; margin: 2em auto; }}\nh1 {{ color: hsl({hue}, 40%, 30%); }}\nfooter {{ color: #888; font-size: 80%; }}\n")
+    format!(
+        "body {{ font-family: sans-serif; max-width: {width}em; margin: 2em auto; }}\nh1 {{ color: hsl({hue}, 40%, 30%); }}\nfooter {{ color: #888; font-size: 80%; }}\n"
+    )
 }

@@ -45,12 +45,16 @@ async fn curl_speaks_both_versions_and_everything_is_recorded() {
         let url = format!("https://web-1.corp.example:{}/", address.port());
         let resolve = format!("web-1.corp.example:{}:127.0.0.1", address.port());
         let minimum = format!("--tlsv{version}");
-        let shown = run("curl", &["-sSkv", "--noproxy", "*", "--http1.1", &minimum, "--tls-max", version, "--resolve", &resolve, &url]).await;
+        let shown =
+            run("curl", &["-sSkv", "--noproxy", "*", "--http1.1", &minimum, "--tls-max", version, "--resolve", &resolve, &url]).await;
         assert!(shown.contains("200 OK") && shown.contains("<!DOCTYPE html>"), "{shown}");
         assert!(shown.contains("CN=web-1.corp.example"), "{shown}");
         let seen = kit.memory.closed(index + 1).await;
         let count = |kind| seen.iter().filter(|s| s.kind == kind).count();
-        assert_eq!((count(Kind::Hello), count(Kind::Secret), count(Kind::Request), count(Kind::Malformed)), (index + 1, index + 1, index + 1, 0));
+        assert_eq!(
+            (count(Kind::Hello), count(Kind::Secret), count(Kind::Request), count(Kind::Malformed)),
+            (index + 1, index + 1, index + 1, 0)
+        );
         let hello = &seen.iter().rfind(|s| s.kind == Kind::Hello).unwrap().detail;
         assert_eq!((hello["sni"].as_str(), hello["version"].as_str()), (Some("web-1.corp.example"), Some(version)));
         let secret = &seen.iter().rfind(|s| s.kind == Kind::Secret).unwrap().detail;

@@ -1,0 +1,224 @@
+//! The daemon, read from the top: store (with the lock), identity, own log, link, admin socket.
+
+use crate::admin;
+use crate::client::{close_store, open_store};
+use crate::config::Config;
+use crate::desk::Desk;
+use crate::fail::Failure;
+use crate::ingest::StoreIngest;
+use crate::live::Live;
+use crate::query::Context;
+use futures_util::future::BoxFuture;
+use glasshive_daemon::shutdown::Shutdown;
+use glasshive_event::Kind;
+use glasshive_event::detail::Health;
+use glasshive_journal::store::{Store, StoreError, StoreHandle};
+use glasshive_link::identity::ControllerIdentity;
+use glasshive_link::server::{Range, Server, ServerConfig};
+use glasshive_link::{BlobName, NodeName, SystemClock};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long open answers and connections may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long the daemon waits for a command that holds the store.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Largest sealed file fetched from a node.
+const MAX_FETCH: u64 = 1 << 30;
+
+/// A controller that serves.
+pub struct Running {
+    /// Where nodes reach it.
+    pub listen: SocketAddr,
+    /// What questions are answered from; tests look through it.
+    pub context: Context,
+    server: Server<StoreIngest>,
+    store: Store,
+    stop_admin: CancellationToken,
+    admin: JoinHandle<()>,
+    notices: JoinHandle<()>,
+}
+
+/// Opens the store. A command that found no daemon may hold it for a moment: that is waited out, so
+/// that asking at the wrong moment cannot keep the daemon from starting.
+async fn open_patiently(config: &Config) -> Result<(Store, StoreHandle), Failure> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let opening = config.clone();
+        match tokio::task::spawn_blocking(move || open_store(&opening)).await.map_err(Failure::failed)? {
+            Err(StoreError::Locked { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Makes every part in order and binds eagerly: what can fail fails here.
+pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Failure> {
+    let (store, handle) = open_patiently(&config).await?;
+    let identity = Arc::new(load_identity(&config)?);
+    let desk = Arc::new(Desk::open(handle.clone(), &config.state_dir).await?);
+    let address = config.listen.0;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Failure::failed(format!("{address}: cannot listen for nodes: {error}: set listen in controller.toml to an address of this host"))
+    })?;
+    let listen = listener.local_addr()?;
+    let socket = admin::bind(&config.socket)?;
+
+    let (ingest, notices) = StoreIngest::new(handle.clone(), Arc::clone(&desk));
+    let server = Server::new(ServerConfig::default(), Arc::clone(&identity), ingest, Arc::new(SystemClock));
+    let accepting = server.clone();
+    shutdown.spawn(async move { accepting.listen(listener).await });
+    for dial in &config.dial {
+        let node: NodeName = dial.node.parse().map_err(Failure::usage)?;
+        server.dial(node, dial.address.to_string());
+    }
+    let live = Daemon { server: server.clone(), identity: Arc::clone(&identity), files: config.state_dir.join("files") };
+    let context =
+        Context { store: handle, config: Arc::new(config), desk: Arc::clone(&desk), identity: Some(identity), live: Some(Arc::new(live)) };
+    health(&desk, "start", json!({"listen": listen.to_string(), "version": env!("CARGO_PKG_VERSION")})).await?;
+    let stop_admin = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(socket, context.clone(), stop_admin.clone()));
+    tracing::info!(%listen, socket = %context.config.socket.display(), nets = context.config.net.len(), "controller serves");
+    Ok(Running { listen, context, server, store, stop_admin, admin, notices })
+}
+
+impl Running {
+    /// Drains: answers end, nodes are told goodbye, what was taken is durable, the store closes.
+    pub async fn stop(self) -> Result<(), Failure> {
+        let Self { context, server, store, stop_admin, admin, notices, .. } = self;
+        stop_admin.cancel();
+        let _ = tokio::time::timeout(DRAIN, admin).await;
+        let _ = tokio::time::timeout(DRAIN, server.shutdown()).await;
+        drop(server);
+        let desk = Arc::clone(&context.desk);
+        let live = context.live.is_some();
+        drop(context);
+        // The notices' sender lives in the server; a task that still holds it does not hold the end.
+        let _ = tokio::time::timeout(Duration::from_secs(1), notices).await;
+        if live {
+            health(&desk, "stop", json!({})).await?;
+        }
+        drop(desk);
+        close_store(store).await?;
+        tracing::info!("controller stopped");
+        Ok(())
+    }
+}
+
+async fn health(desk: &Desk, what: &str, fields: Value) -> Result<(), Failure> {
+    let fields = match fields {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    let detail = Health { what: what.to_owned(), message: "controller".to_owned(), fields };
+    desk.write(Kind::Health, &detail).await.map(|_| ())
+}
+
+fn load_identity(config: &Config) -> Result<ControllerIdentity, Failure> {
+    let dir = config.identity_dir();
+    let clock = Arc::new(SystemClock);
+    let identity = if ControllerIdentity::exists(&dir) {
+        ControllerIdentity::load(&dir, clock)
+    } else {
+        tracing::info!(dir = %dir.display(), "first start: making the certificate authority and the sealing key; back this directory up");
+        ControllerIdentity::init(&dir, clock)
+    };
+    Ok(identity.map_err(Failure::failed)?.with_addresses(config.controllers()))
+}
+
+/// What only the running daemon can do.
+struct Daemon {
+    server: Server<StoreIngest>,
+    identity: Arc<ControllerIdentity>,
+    files: PathBuf,
+}
+
+impl Live for Daemon {
+    fn links(&self) -> BTreeMap<String, Map<String, Value>> {
+        let status = self.server.status();
+        status
+            .into_iter()
+            .map(|node| {
+                let mut facts = Map::new();
+                facts.insert("connected".to_owned(), json!(node.connected_since_ns.is_some()));
+                facts.insert("records_behind".to_owned(), json!(node.lag()));
+                let mut put = |key: &str, value: Option<Value>| {
+                    if let Some(value) = value {
+                        facts.insert(key.to_owned(), value);
+                    }
+                };
+                put("connected_since", node.connected_since_ns.map(crate::view::time));
+                put("last_frame", node.last_frame_ns.map(crate::view::time));
+                put("remote", node.remote.map(|remote| json!(remote.to_string())));
+                put("version", node.version.map(|version| json!(version)));
+                put("clock_offset_ns", node.offset_ns.map(|offset| json!(offset)));
+                put("last_error", node.last_error.map(|error| json!(error)));
+                (node.node.to_string(), facts)
+            })
+            .collect()
+    }
+
+    fn unseal(&self, sealed: &str) -> Result<Vec<u8>, Failure> {
+        self.identity.unsealer().open(sealed).map_err(|error| Failure::failed(format!("cannot be opened: {error}")))
+    }
+
+    fn unseal_bytes(&self, sealed: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut plain = Vec::new();
+        let mut sealed = sealed;
+        let opened = self.identity.unsealer().open_file(&mut sealed, &mut plain);
+        opened.map(|_| plain).map_err(|error| Failure::failed(format!("cannot be opened: {error}")))
+    }
+
+    fn blob<'a>(&'a self, node: &'a str, name: &'a str) -> BoxFuture<'a, Result<PathBuf, Failure>> {
+        Box::pin(fetch(&self.server, &self.files, node, name))
+    }
+}
+
+/// The sealed blob as a file of ours: kept under its name, so it is fetched once.
+async fn fetch(server: &Server<StoreIngest>, files: &Path, node: &str, name: &str) -> Result<PathBuf, Failure> {
+    let blob: BlobName = name.parse().map_err(|error| Failure::failed(format!("the event names no blob: {error}")))?;
+    let dir = files.join(name.get(..2).unwrap_or("00"));
+    let path = dir.join(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    let from: NodeName = node.parse().map_err(|error| Failure::failed(format!("the event names no node: {error}")))?;
+    let fail = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
+    std::fs::create_dir_all(&dir).map_err(fail)?;
+    let mut stream = server.request_file(&from, &blob, Range::ALL).await.map_err(Failure::unreachable)?;
+    // Beside and renamed: a file that is there is whole. Two fetches at once make two of these.
+    let beside = dir.join(format!("{name}.{}.part", uuid::Uuid::now_v7().simple()));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(fail)?;
+    let mut size = 0u64;
+    let result = loop {
+        match stream.next().await {
+            None => break Ok(()),
+            Some(Err(error)) => break Err(Failure::unreachable(error)),
+            Some(Ok(bytes)) => {
+                size = size.saturating_add(bytes.len() as u64);
+                if size > MAX_FETCH {
+                    break Err(Failure::failed(format!("{name}: node {node} sends more than 1 GiB")));
+                }
+                if let Err(error) = file.write_all(&bytes) {
+                    break Err(fail(error));
+                }
+            }
+        }
+    };
+    let result = result.and_then(|()| file.sync_all().and_then(|()| std::fs::rename(&beside, &path)).map_err(fail));
+    if result.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    result.map(|()| path)
+}
