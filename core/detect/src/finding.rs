@@ -1,6 +1,6 @@
 //! What a detector says: a judgement with its evidence.
 
-use glasshive_event::{SessionId, Timestamp};
+use glasshive_event::{FindingId, FlowId, PacketScope, SessionId, Timestamp};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -67,11 +67,26 @@ pub struct Finding {
     pub evidence: Vec<Evidence>,
     /// Sessions it rests on, at most [`Finding::MAX_SESSIONS`].
     pub sessions: Vec<SessionId>,
+    /// Flows it rests on, at most [`Finding::MAX_FLOWS`].
+    pub flows: Vec<FlowId>,
+    /// How many flows it rests on in all.
+    pub flow_count: u64,
+    /// The packets that show it: what an export of this finding carves, and what its tshark line shows.
+    pub scope: PacketScope,
 }
 
 impl Finding {
     /// Sessions kept of one finding.
     pub const MAX_SESSIONS: usize = 64;
+    /// Flows kept of one finding.
+    pub const MAX_FLOWS: usize = 64;
+    /// Parts of the packet selection kept of one finding.
+    pub const MAX_MATCHES: usize = 64;
+
+    /// Its id: the same from live capture and from the exported file.
+    pub fn id(&self, detector: &super::DetectorDef) -> FindingId {
+        FindingId::derive(detector.name, detector.version, &self.key, self.first)
+    }
 }
 
 /// Where detectors put findings: bounded, and what does not fit is counted.
@@ -95,6 +110,8 @@ impl Findings {
             return;
         }
         finding.sessions.truncate(Finding::MAX_SESSIONS);
+        finding.flows.truncate(Finding::MAX_FLOWS);
+        finding.scope.0.truncate(Finding::MAX_MATCHES);
         finding.confidence = finding.confidence.min(100);
         finding.evidence.iter_mut().for_each(|evidence| evidence.samples.truncate(Evidence::MAX_SAMPLES));
         self.list.push(finding);
@@ -141,6 +158,9 @@ mod tests {
             summary: "s".into(),
             evidence: vec![evidence],
             sessions: vec![SessionId([0; 16]); 100],
+            flows: vec![FlowId([0; 16]); 100],
+            flow_count: 100,
+            scope: PacketScope::default(),
         };
         let mut findings = Findings::new(2);
         (0..5).for_each(|_| findings.push(finding.clone()));

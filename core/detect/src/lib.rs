@@ -9,12 +9,15 @@
 #![forbid(unsafe_code)]
 
 mod finding;
+pub mod segment;
 pub mod window;
 
 pub use finding::{Evidence, Finding, Findings, Severity};
+pub use segment::{Segment, Vantage};
 
 use glasshive_event::Timestamp;
 use glasshive_event::observation::Observation;
+use std::sync::Arc;
 
 /// Every detector, in the order `glasshive coverage` prints. This build has none yet: the pieces
 /// detectors are made of come first.
@@ -28,6 +31,9 @@ pub enum Site {
     /// In a controller follower, on stored events in event-time order behind a watermark.
     Fusion,
 }
+
+/// Builds a detector from its table and the segment's list.
+pub type Build = fn(&toml::Table, &Arc<Segment>) -> Result<Box<dyn Detector>, BuildError>;
 
 /// One row of the table.
 #[derive(Debug)]
@@ -44,8 +50,8 @@ pub struct DetectorDef {
     pub use_cases: &'static [&'static str],
     /// What it looks for, in one sentence.
     pub summary: &'static str,
-    /// Builds it from its table `[detect.NAME]` (empty when not given).
-    pub build: fn(&toml::Table) -> Result<Box<dyn Detector>, BuildError>,
+    /// Builds it from its table `[detect.NAME]` (empty when not given) and the segment's list.
+    pub build: Build,
 }
 
 /// Settings a detector cannot use: one line that names the key.
@@ -62,7 +68,7 @@ pub struct BuildError {
 pub trait Detector: Send {
     /// Takes one observation. Observations come in time order, late ones excepted: a detector must
     /// not fail on an earlier time, and counts it where it still falls into a window.
-    fn observe(&mut self, observation: &Observation<'_>, out: &mut Findings);
+    fn observe(&mut self, observation: &Observation, out: &mut Findings);
 
     /// Time passed without an observation: close what is due. `now` is packet or event time.
     fn tick(&mut self, now: Timestamp, out: &mut Findings) {
@@ -106,16 +112,16 @@ mod tests {
         if let Some(id) = def.use_cases.iter().find(|id| !matches!(id.strip_prefix("DUC"), Some(digits) if digits.len() == 4)) {
             return Some(format!("{id} is no use case"));
         }
-        (def.build)(&toml::Table::new()).err().map(|error| error.to_string())
+        (def.build)(&toml::Table::new(), &Arc::default()).err().map(|error| error.to_string())
     }
 
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Nothing {}
     impl Detector for Nothing {
-        fn observe(&mut self, _: &Observation<'_>, _: &mut Findings) {}
+        fn observe(&mut self, _: &Observation, _: &mut Findings) {}
     }
-    fn build(table: &toml::Table) -> Result<Box<dyn Detector>, BuildError> {
+    fn build(table: &toml::Table, _: &Arc<Segment>) -> Result<Box<dyn Detector>, BuildError> {
         Ok(Box::new(settings::<Nothing>("nothing", table)?))
     }
     const ROW: DetectorDef = DetectorDef {
@@ -156,9 +162,9 @@ mod tests {
     #[test]
     fn settings_faults_are_one_line_with_the_detector() {
         let table = "treshold = 5".parse().unwrap();
-        let error = (ROW.build)(&table).err().unwrap().to_string();
+        let error = (ROW.build)(&table, &Arc::default()).err().unwrap().to_string();
         assert!(error.starts_with("[detect.nothing]: unknown field `treshold`") && !error.contains('\n'), "{error}");
-        let mut detector = (ROW.build)(&toml::Table::new()).unwrap();
+        let mut detector = (ROW.build)(&toml::Table::new(), &Arc::default()).unwrap();
         detector.tick(Timestamp(1), &mut Findings::new(1));
         assert_eq!(detector.evicted(), 0);
     }

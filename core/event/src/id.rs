@@ -64,6 +64,64 @@ uuid_id!(
     EventId
 );
 
+uuid_id!(
+    /// What the sensor saw between two ends: UUIDv8 of the first packet's millisecond and a hash, so
+    /// that live capture and reading the file give the same.
+    FlowId
+);
+uuid_id!(
+    /// A detector's judgement: UUIDv8 of a hash over detector, version, key and first evidence.
+    FindingId
+);
+
+impl FlowId {
+    /// From the segment's name (empty when none is given), the IP protocol, the ends as seen on the
+    /// first packet, the first sequence number (0 without TCP) and the first packet's time.
+    pub fn derive(segment: &str, protocol: u8, source: SocketAddr, destination: SocketAddr, isn: u32, first: crate::Timestamp) -> Self {
+        let ConnId(conn) = ConnId::derive(segment, protocol, source, destination, isn);
+        let digest = Sha256::new().chain_update(conn).chain_update(first.0.to_be_bytes()).finalize();
+        let millis = u64::try_from(first.0.div_euclid(1_000_000)).unwrap_or(0).to_be_bytes();
+        let mut bytes = [0u8; 16];
+        for (to, from) in bytes.iter_mut().zip(millis.iter().skip(2).chain(digest.iter())) {
+            *to = *from;
+        }
+        Self(*uuid::Builder::from_custom_bytes(bytes).into_uuid().as_bytes())
+    }
+
+    /// The eight characters people type: the last eight hexadecimal digits.
+    pub fn short(&self) -> String {
+        short(&self.to_string())
+    }
+}
+
+impl FindingId {
+    /// From the detector, its version, the matter's key and the time of the first evidence.
+    pub fn derive(detector: &str, version: u16, key: &str, first: crate::Timestamp) -> Self {
+        let digest = Sha256::new()
+            .chain_update(detector.as_bytes())
+            .chain_update([0])
+            .chain_update(version.to_be_bytes())
+            .chain_update(key.as_bytes())
+            .chain_update([0])
+            .chain_update(first.0.to_be_bytes())
+            .finalize();
+        let mut bytes = [0u8; 16];
+        for (to, from) in bytes.iter_mut().zip(digest.iter()) {
+            *to = *from;
+        }
+        Self(*uuid::Builder::from_custom_bytes(bytes).into_uuid().as_bytes())
+    }
+
+    /// The eight characters people type: the last eight hexadecimal digits.
+    pub fn short(&self) -> String {
+        short(&self.to_string())
+    }
+}
+
+fn short(text: &str) -> String {
+    text.get(text.len().saturating_sub(8)..).unwrap_or(text).to_owned()
+}
+
 impl SessionId {
     /// A UUIDv7 from a wall time in nanoseconds and ten random bytes.
     ///
@@ -75,8 +133,7 @@ impl SessionId {
 
     /// The eight characters people type: the last eight hexadecimal digits, which are random.
     pub fn short(&self) -> String {
-        let text = self.to_string();
-        text.get(text.len().saturating_sub(8)..).unwrap_or(&text).to_owned()
+        short(&self.to_string())
     }
 
     /// Milliseconds since 1970 kept in the identifier.
@@ -175,6 +232,39 @@ mod tests {
         assert_eq!(id.to_string().as_bytes().get(14), Some(&b'8'));
         assert_eq!(id, EventId::derive(LogId([1; 16]), 42));
         assert_ne!(id, EventId::derive(LogId([1; 16]), 43));
+    }
+
+    #[test]
+    fn flow_id_sorts_by_time_and_depends_on_every_part() {
+        let a: SocketAddr = "10.0.0.1:1234".parse().unwrap();
+        let b: SocketAddr = "10.0.0.2:22".parse().unwrap();
+        let at = |ns: i64| crate::Timestamp(1_700_000_000_123_000_000 + ns);
+        let base = FlowId::derive("", 6, a, b, 1, at(0));
+        for other in [
+            FlowId::derive("s", 6, a, b, 1, at(0)),
+            FlowId::derive("", 17, a, b, 1, at(0)),
+            FlowId::derive("", 6, b, a, 1, at(0)),
+            FlowId::derive("", 6, a, b, 2, at(0)),
+            FlowId::derive("", 6, a, b, 1, at(1)),
+        ] {
+            assert_ne!(base, other);
+        }
+        assert!(base < FlowId::derive("", 6, a, b, 1, at(5_000_000)));
+        assert!(base.to_string().starts_with("018bcfe5-687b-8"), "{base}");
+    }
+
+    #[test]
+    fn finding_id_depends_on_every_part() {
+        let at = crate::Timestamp(5);
+        let base = FindingId::derive("scan", 1, "k", at);
+        for other in [
+            FindingId::derive("scan", 2, "k", at),
+            FindingId::derive("scam", 1, "k", at),
+            FindingId::derive("scan", 1, "l", at),
+            FindingId::derive("scan", 1, "k", crate::Timestamp(6)),
+        ] {
+            assert_ne!(base, other);
+        }
     }
 
     #[test]

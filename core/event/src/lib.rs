@@ -9,16 +9,20 @@
 pub mod attack;
 pub mod detail;
 pub mod envelope;
+pub mod flow;
 pub mod id;
 pub mod kind;
 pub mod observation;
 pub mod record;
+pub mod scope;
 pub mod text;
 pub mod time;
 
 pub use envelope::{Endpoint, Envelope, Transport, Tuple};
-pub use id::{ConnId, EventId, LogId, SessionId};
+pub use flow::Flow;
+pub use id::{ConnId, EventId, FindingId, FlowId, LogId, SessionId};
 pub use kind::Kind;
 pub use record::{Body, Header, RecordView};
+pub use scope::{PacketMatch, PacketScope};
 pub use text::WireText;
 pub use time::Timestamp;
