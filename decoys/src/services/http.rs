@@ -51,8 +51,7 @@ const SHOWN_HEADERS: usize = 6 * 1024;
 const LINGER: usize = 256 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
-/// nginx needs the line's end in its buffer of 8 KiB too.
-const RULES: Rules = Rules { line: 8_191, ..Rules::nginx() };
+const RULES: Rules = Rules::nginx();
 /// What the parser calls a version of too many digits.
 const VERSION_SYNTAX: &str = "HTTP version syntax";
 /// Body bytes read and dropped, and how long nginx waits for more of them.
