@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use glasshive_decoys::services::{SERVICES, ServiceDef};
+use glasshive_decoys::services::{Outcome, SERVICES, ServiceDef};
 use glasshive_decoys::testkit::{Kit, Seen};
 use glasshive_event::{Kind, Transport};
 use std::time::Duration;
@@ -204,4 +204,64 @@ fn unknown_settings_are_refused() {
         let why = Kit::new(def, "no_such_key = 1").err().unwrap_or_else(|| panic!("{} takes any key", def.name));
         assert!(why.contains("no_such_key") && !why.contains('\n'), "{}: {why:?}", def.name);
     }
+}
+
+/// Panics at the byte `!`, gives every other byte back.
+struct Fragile;
+impl glasshive_decoys::services::Service for Fragile {
+    fn serve(
+        &self,
+        mut conn: glasshive_decoys::conn::Conn,
+        _: glasshive_decoys::session::Session,
+    ) -> glasshive_decoys::recorder::BoxFuture<'static, Outcome> {
+        Box::pin(async move {
+            let mut byte = [0];
+            loop {
+                match conn.read(&mut byte).await {
+                    Ok(0) => return Outcome::Client,
+                    Ok(_) if byte == *b"!" => panic!("a fault of this service"),
+                    Ok(_) => match conn.write_all(&byte).await {
+                        Ok(()) => {}
+                        Err(error) => return error.into(),
+                    },
+                    Err(error) => return error.into(),
+                }
+            }
+        })
+    }
+}
+static FRAGILE: ServiceDef = ServiceDef {
+    name: "fragile",
+    transports: &[Transport::Tcp],
+    default_ports: &[],
+    passive: false,
+    summary: "panics when told to",
+    build: |_| Ok(std::sync::Arc::new(Fragile)),
+};
+
+#[tokio::test]
+async fn a_panic_ends_its_own_session_and_no_other() {
+    let kit = Kit::new(&FRAGILE, "").unwrap();
+    let (mut before, mut fatal) = (kit.connect(), kit.connect());
+    let mut answer = [0];
+    for visitor in [&mut before, &mut fatal] {
+        visitor.write_all(b"a").await.unwrap();
+        visitor.read_exact(&mut answer).await.unwrap();
+    }
+    fatal.write_all(b"!").await.unwrap();
+    drain(fatal).await;
+    kit.memory.closed(1).await;
+    // Who was there goes on, who comes later is served.
+    let mut after = kit.connect();
+    for visitor in [&mut before, &mut after] {
+        visitor.write_all(b"b").await.unwrap();
+        visitor.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"b");
+    }
+    drop((before, after));
+    let seen = kit.memory.closed(3).await;
+    let reasons: Vec<_> =
+        seen.iter().filter(|s| s.kind == Kind::SessionClose).map(|s| s.detail["reason"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(reasons, ["panic", "client", "client"]);
+    assert_eq!(seen.iter().filter(|s| s.kind == Kind::SessionOpen).count(), 3);
 }
