@@ -3,7 +3,7 @@
 //!
 //! It holds nothing that depends on where or when it was read: no node, log, file or export time.
 
-use crate::envelope::{Endpoint, Tuple};
+use crate::envelope::Tuple;
 use crate::id::{ConnId, FlowId};
 use crate::text::WireText;
 use crate::time::Timestamp;
@@ -160,15 +160,5 @@ impl Flow {
     /// Whether this is its last record.
     pub fn is_final(&self) -> bool {
         self.end != FlowEnd::Active
-    }
-
-    /// Whether the source's first TCP packet was a SYN.
-    pub fn has_syn(&self) -> bool {
-        self.direction == DirectionBasis::Syn
-    }
-
-    /// The destination as an analyst writes it.
-    pub fn destination(&self) -> Endpoint {
-        self.wire.destination
     }
 }
