@@ -1,5 +1,5 @@
-//! The segment list: what is open on the decoy segment, without names or secrets. Generated from the
-//! personas (`glasshive-decoys check --segment`), read by the sensor and by `read --segment FILE`.
+//! The segment list: what is open on the decoy segment, without names or secrets: all that the sensor
+//! and its detectors learn of the personas.
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
