@@ -2,8 +2,10 @@
 //! says that capture is not in it, and stops cleanly. It captures nothing and opens no socket.
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod cli;
 pub mod config;
+pub mod pipeline;
 
 use cli::{Cli, Command};
 use config::Config;
