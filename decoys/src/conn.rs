@@ -54,7 +54,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    fn received(&self, bytes: usize) {
+    /// Notes one read of the visitor's bytes; the listener's own reads too.
+    pub(crate) fn received(&self, bytes: usize) {
         self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
         self.packets_in.fetch_add(1, Ordering::Relaxed);
     }

@@ -142,6 +142,8 @@ async fn handle(mut stream: TcpStream, source: SocketAddr, entry: &Arc<Entry>, f
     );
     let mut conn = Conn::stream(stream, session.counters(), target.decoy.limits.idle);
     if !first.is_empty() {
+        // They came with the header, before the session counted.
+        conn.counters().received(first.len());
         conn.unread(first);
     }
     let service = match (damaged, &admitted) {

@@ -295,6 +295,11 @@ impl World {
         })
     }
 
+    /// The port nodes reach the controller on.
+    pub fn controller_port(&self) -> u16 {
+        self.port
+    }
+
     /// The port a visitor uses for a persona's port.
     pub fn port(&self, port: u16) -> u16 {
         if self.lab.is_some() { port } else { port + 20_000 }

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod bad_input;
+
 use glasshive_tests::lab::Lab;
 use glasshive_tests::process::{run, run_ok, until};
 use glasshive_tests::visitors::Visitor;
