@@ -1,5 +1,7 @@
 //! The demonstration: every hop for real, from a visitor's first byte to the analyst's files.
 
+mod packets;
+
 use crate::lab::Lab;
 use crate::process::{command, run_ok, until};
 use crate::visitors::Visitor;
@@ -14,7 +16,8 @@ use std::time::Duration;
 pub fn run(out: &Path) -> crate::Result<()> {
     fresh(out)?;
     let root = Lab::possible();
-    let world = World::start(&Plan { dir: out, root, nets: &[("lab", Dial::Node)], persona: PERSONA, extra: "" })?;
+    let mut world = World::start(&Plan { dir: out, root, nets: &[("lab", Dial::Node)], persona: PERSONA, extra: "" })?;
+    let _sensor = if root { Some(crate::sensor::Sensor::start(&mut world, 0, "")?) } else { None };
     println!("{}", hints(&world)?);
     // Ends with Ctrl-C: the terminal signals the whole group, so the daemons end as well.
     until("the controller's end", Duration::from_secs(30 * 86_400), || {
@@ -27,9 +30,7 @@ fn hints(world: &World) -> crate::Result<String> {
     let node = world.nodes.first().context("no node")?;
     let config = world.dir.join("controller/controller.toml");
     let (inside, place) = match &world.lab {
-        Some(lab) => {
-            (format!("ip netns exec {} ", lab.netns("v1")), "in namespaces, with real ports; there is no packet capture in this build")
-        }
+        Some(lab) => (format!("ip netns exec {} ", lab.netns("v1")), "in namespaces, with real ports and a sensor"),
         None => (String::new(), "on loopback, ports + 20000; live packet capture needs root"),
     };
     let control = match &world.lab {
@@ -53,7 +54,8 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
     fresh(out)?;
     let root = Lab::possible() && !loopback;
     say(if root { "lab in namespaces with real ports" } else { "lab on loopback (ports + 20000); live packet capture needs root" });
-    let world = World::start(&Plan { dir: out, root, nets: &[("lab", Dial::Node)], persona: PERSONA, extra: "" })?;
+    let mut world = World::start(&Plan { dir: out, root, nets: &[("lab", Dial::Node)], persona: PERSONA, extra: "" })?;
+    let mut packets = if root { Some(packets::Packets::start(&mut world)?) } else { None };
     let dir = world.dir.clone();
     let original = dir.join("invoice-2026.bin");
     // All byte values, larger than what fits a record, so the content travels as a file.
@@ -101,6 +103,9 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
     ids.sort_unstable();
     ids.dedup();
     ensure!(ids.len() == sessions.len(), "a session is listed twice");
+    if let Some(packets) = &packets {
+        packets.visit(&world)?;
+    }
     std::fs::write(dir.join("sessions.json"), world.cli(&["sessions", "--json", "--children", "--limit", "1000"])?)?;
 
     let interactive = sessions
@@ -138,19 +143,22 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
     ensure!(std::fs::read(&exported)? == content, "the exported upload differs from the original");
     std::fs::copy(&exported, dir.join("upload.bin"))?;
 
-    let summary = summary(&world, opened, &sessions, root)?;
+    let packets = match &mut packets {
+        Some(packets) => packets.review(&world)?,
+        None => "packets       not captured: live capture needs root\n".to_owned(),
+    };
+    let summary = summary(&world, opened, &sessions, root, &packets)?;
     std::fs::write(dir.join("SUMMARY.txt"), &summary)?;
     println!("{summary}");
     Ok(())
 }
 
-fn summary(world: &World, opened: usize, sessions: &[serde_json::Value], root: bool) -> crate::Result<String> {
+fn summary(world: &World, opened: usize, sessions: &[serde_json::Value], root: bool, packets: &str) -> crate::Result<String> {
     let mut text = String::from("Glasshive demonstration\n\n");
     let _ = writeln!(text, "place         {}", if root { "network namespaces, real ports" } else { "loopback, ports + 20000" });
-    let packets = if root { "not part of this build" } else { "not part of this build, and it will need root" };
-    let _ = writeln!(text, "packets       {packets}");
     let _ =
         writeln!(text, "connections   {opened} opened by the clients, {opened} TCP sessions without parent at the controller, each once");
+    text.push_str(packets);
     let _ = writeln!(text, "sessions      {} in all (with FTP data connections and UDP)", sessions.len());
     let _ = writeln!(text, "upload        byte-equal to the original: upload.bin");
     let _ = writeln!(text, "files         sessions.json session.txt session.cast export-*/\n");

@@ -87,6 +87,39 @@ impl<'a> Visitor<'a> {
         Ok((1, String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
+    /// Fetches a path of the decoy's web server through a forward of its SSH server.
+    pub fn http_through_ssh(&self, user: &str, password: &str, path: &str) -> crate::Result<usize> {
+        let local = crate::world::free_port()?;
+        let decoy = self.decoy()?;
+        let forward = format!("127.0.0.1:{local}:{decoy}:80");
+        let mut ssh = self.ssh(password, user, &["-N", "-o", "ExitOnForwardFailure=yes", "-L", &forward])?;
+        ssh.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut tunnel = Tunnel(ssh.spawn().context("starting ssh -L")?);
+        let url = format!("http://127.0.0.1:{local}{path}");
+        let said = crate::process::until("an answer through the tunnel", LIMIT, || {
+            let mut curl = self.program("curl").ok()?;
+            curl.args([
+                "-sS",
+                "--noproxy",
+                "*",
+                "--max-time",
+                "20",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "-H",
+                &format!("Host: {decoy}"),
+                &url,
+            ]);
+            run(curl, None, LIMIT).ok().filter(|output| output.status.success())
+        });
+        let alive = matches!(tunnel.0.try_wait(), Ok(None));
+        drop(tunnel);
+        said.with_context(|| format!("ssh -L is {}", if alive { "still there" } else { "gone" }))?;
+        Ok(1)
+    }
+
     /// Fetches a URL path; returns the body.
     pub fn http(&self, tls: bool, path: &str, extra: &[&str]) -> crate::Result<(usize, Vec<u8>)> {
         let mut command = self.program("curl")?;
@@ -137,6 +170,18 @@ impl<'a> Visitor<'a> {
         let mut command = self.program(name)?;
         command.args(words);
         Daemon::start(name, command, log)
+    }
+}
+
+/// An `ssh -L`, ended politely when dropped so that the server sees it close.
+struct Tunnel(std::process::Child);
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(self.0.id()).unwrap_or(0)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = self.0.wait();
     }
 }
 

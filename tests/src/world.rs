@@ -307,7 +307,7 @@ impl World {
 }
 
 /// Starts a daemon and waits until it says `word` once more than its log already held.
-fn started(name: &str, command: Command, log: &Path, word: &str) -> crate::Result<Daemon> {
+pub(crate) fn started(name: &str, command: Command, log: &Path, word: &str) -> crate::Result<Daemon> {
     let before = std::fs::read_to_string(log).map_or(0, |text| text.matches(word).count());
     let mut daemon = Daemon::start(name, command, log)?;
     until(&format!("the start of {name}"), LIMIT, || (daemon.output().matches(word).count() > before || !daemon.alive()).then_some(()))?;
