@@ -15,6 +15,8 @@ use std::time::Instant;
 pub(super) static BENCH: Bench =
     Bench { name: "sessions", summary: "sessions recorded a second and CPU time for each: SSH, FTP, HTTP, Telnet", run, workers: &[] };
 
+/// Name of the thread that writes the node's journal.
+const JOURNAL: &str = "journal";
 /// Visitors at once.
 const CLIENTS: usize = 32;
 
@@ -79,12 +81,12 @@ fn run(run: &mut Run) -> crate::Result<()> {
 fn of_subject(run: &mut Run, subject: &Subject, case: &Case) -> crate::Result<()> {
     let total = run.pick(case.sessions.0, case.sessions.1);
     let (before, node) = (subject.recorded()?, subject.node()?);
-    let (cpu, start) = (node.cpu_ms(), Instant::now());
+    let (cpu, link, journal, start) = (node.cpu_ms(), node.below_ms(), node.thread_ms(JOURNAL), Instant::now());
     let outcome = visit(run, case, subject.address(case.port), total);
     let made = outcome.latencies_ms.len();
     let recorded = subject.recorded_since(before, made)?;
     let seconds = start.elapsed().as_secs_f64();
-    let spent = node.cpu_ms() - cpu;
+    let (spent, link, journal) = (node.cpu_ms() - cpu, node.below_ms() - link, node.thread_ms(JOURNAL) - journal);
     failures(run, case.service, &outcome);
     let (service, whole) = (case.service, made.max(1) as f64);
     run.measure(&format!("{service}, recorded"), "/s").subject(made as f64 / seconds);
@@ -93,6 +95,8 @@ fn of_subject(run: &mut Run, subject: &Subject, case: &Case) -> crate::Result<()
     for budget in case.budgets {
         measure.budget(*budget);
     }
+    run.measure(&format!("{service}, of which the link's process"), "ms").subject(link / whole);
+    run.measure(&format!("{service}, of which the journal's thread"), "ms").subject(journal / whole);
     run.measure(&format!("{service}, failed"), "").subject(outcome.failed as f64).budget(Budget::AtMost(0.0));
     let wanted = ((made * case.logins) as u64, made as u64);
     let off = recorded.logins.abs_diff(wanted.0) + recorded.closes.abs_diff(wanted.1);

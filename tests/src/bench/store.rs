@@ -31,8 +31,6 @@ const NODES: u8 = 50;
 const BATCH: u64 = 50;
 /// Batches of one node on their way at once, as the link's credit allows.
 const IN_FLIGHT: usize = 8;
-/// Visits made before they are appended, so that making them is not measured.
-const CHUNK: u64 = 5_000;
 /// Name of the control.
 const FILE: &str = "bare file";
 const LISTS: [(&str, &[&str]); 6] = [
@@ -68,7 +66,8 @@ fn run(run: &mut Run) -> crate::Result<()> {
         memory.subject(Tree(pid).memory().resident_kib as f64 / 1024.0).budget(Budget::AtMost(512.0));
     }
     run.note(format!(
-        "{NODES} nodes send {events} events in all; the control appends the same bytes to a file and syncs as often as {NODES} batches come"
+        "{NODES} nodes send {events} events in all; the control appends the same bytes to a file and syncs after each batch of {} events",
+        BATCH as usize * EVENTS
     ));
     run.note("lists are whole commands, start of the program included; the control is a command that asks nothing (--version); budgets are for 10 M events".to_owned());
     Ok(())
@@ -115,19 +114,17 @@ fn worker(arguments: &[String]) -> crate::Result<()> {
     let mut file = File::create(&file_path)?;
     let day = 86_400_000_000_000;
     let begin = now_ns() - day;
-    let (mut durable, mut settled, mut bare, mut bytes) = (Duration::ZERO, Duration::ZERO, Duration::ZERO, 0);
-    for from in (0..visits).step_by(CHUNK as usize) {
-        let chunk = batches(&mut nodes, from..(from + CHUNK).min(visits), |n| begin + n as i64 * (day / visits.max(1) as i64))?;
-        bytes += chunk.iter().flatten().map(|batch| batch.bytes.len()).sum::<usize>();
-        let start = Instant::now();
-        append_to_file(&mut file, &chunk)?;
-        bare += start.elapsed();
-        let start = Instant::now();
-        runtime.block_on(append(&handle, chunk))?;
-        durable += start.elapsed();
-        runtime.block_on(handle.settled())?;
-        settled += start.elapsed();
-    }
+    // All made before the first is appended: making them costs as much as storing them.
+    let all = batches(&mut nodes, visits, |n| begin + n as i64 * (day / visits.max(1) as i64))?;
+    let bytes: usize = all.iter().flatten().map(|batch| batch.bytes.len()).sum();
+    let start = Instant::now();
+    append_to_file(&mut file, &all)?;
+    let bare = start.elapsed();
+    let start = Instant::now();
+    runtime.block_on(append(&handle, all))?;
+    let durable = start.elapsed();
+    runtime.block_on(handle.settled())?;
+    let settled = start.elapsed();
     let total = (visits * EVENTS as u64).max(1) as f64;
     let disk = disk_use(&dir.join("log"));
     drop(handle);
@@ -148,9 +145,9 @@ fn worker(arguments: &[String]) -> crate::Result<()> {
 }
 
 /// Batches of each node.
-fn batches(nodes: &mut [Node], visits: std::ops::Range<u64>, at: impl Fn(u64) -> i64) -> crate::Result<Vec<Vec<NodeBatch>>> {
+fn batches(nodes: &mut [Node], visits: u64, at: impl Fn(u64) -> i64) -> crate::Result<Vec<Vec<NodeBatch>>> {
     let mut all: Vec<Vec<NodeBatch>> = nodes.iter().map(|_| Vec::new()).collect();
-    let visits: Vec<u64> = visits.collect();
+    let visits: Vec<u64> = (0..visits).collect();
     for (turn, some) in visits.chunks(BATCH as usize).enumerate() {
         let which = turn % nodes.len().max(1);
         let (Some(node), Some(list)) = (nodes.get_mut(which), all.get_mut(which)) else { break };
@@ -196,14 +193,15 @@ async fn append(handle: &StoreHandle, chunk: Vec<Vec<NodeBatch>>) -> crate::Resu
     Ok(())
 }
 
-/// The control: the same bytes, one batch of each node between two syncs.
-fn append_to_file(file: &mut File, chunk: &[Vec<NodeBatch>]) -> crate::Result<()> {
-    let longest = chunk.iter().map(Vec::len).max().unwrap_or(0);
+/// The control: the same bytes, the nodes by turns, synced after each batch, since each is to be
+/// acknowledged.
+fn append_to_file(file: &mut File, all: &[Vec<NodeBatch>]) -> crate::Result<()> {
+    let longest = all.iter().map(Vec::len).max().unwrap_or(0);
     for turn in 0..longest {
-        for batch in chunk.iter().filter_map(|batches| batches.get(turn)) {
+        for batch in all.iter().filter_map(|batches| batches.get(turn)) {
             file.write_all(&batch.bytes)?;
+            file.sync_data()?;
         }
-        file.sync_data()?;
     }
     Ok(())
 }

@@ -62,6 +62,21 @@ impl Tree {
         ticks as f64 * TICK_MS
     }
 
+    /// CPU time of the root's thread of that name (cut to 15 characters by the kernel), milliseconds.
+    pub(super) fn thread_ms(self, name: &str) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
+        let named = tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name));
+        let ticks: u64 =
+            named.filter_map(|task| parse(&std::fs::read_to_string(task.path().join("stat")).ok()?)).map(|s| s.own_ticks).sum();
+        ticks as f64 * TICK_MS
+    }
+
+    /// CPU time of the processes below the root, milliseconds.
+    pub(super) fn below_ms(self) -> f64 {
+        let ticks: u64 = self.pids().iter().skip(1).map(|(_, stat)| stat.own_ticks + stat.reaped_ticks).sum();
+        ticks as f64 * TICK_MS
+    }
+
     /// Memory of all processes.
     pub(super) fn memory(self) -> Memory {
         let mut sum = Memory::default();
@@ -102,7 +117,10 @@ impl Tree {
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(text: &str) -> Option<Stat> {
     // The name may hold spaces and parentheses; what follows the last one is regular.
     let (_, rest) = text.rsplit_once(')')?;
     let words: Vec<&str> = rest.split_whitespace().collect();
@@ -134,7 +152,8 @@ mod tests {
         assert!(own.descriptors() > 2);
         drop(child.stdin.take());
         child.wait().unwrap();
-        let before = own.cpu_ms();
+        let (before, of_thread) = (own.cpu_ms(), own.thread_ms("no such thread"));
+        assert!(of_thread == 0.0 && own.below_ms() <= own.cpu_ms());
         let mut sum = 0u64;
         while own.cpu_ms() < before + 2.0 * TICK_MS {
             sum = (0..1_000_000u64).fold(sum, |sum, n| sum.wrapping_mul(31).wrapping_add(std::hint::black_box(n)));
