@@ -1,9 +1,10 @@
-//! Harness of the scenarios and of `make run` and `make demo`: namespace lab, real daemons as child
+//! Harness of the scenarios and of `make run`, `make demo` and `make bench`: namespace lab, real daemons as child
 //! processes, real clients as visitors. Traffic stays on loopback or in namespaces made here.
 
 // Indexing JSON values that are not there gives null; nothing else is indexed.
 #![allow(clippy::indexing_slicing)]
 
+pub mod bench;
 pub mod demo;
 pub mod lab;
 pub mod process;

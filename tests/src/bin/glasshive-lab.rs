@@ -1,6 +1,7 @@
-//! `make run` and `make demo`: a controller and a decoy node on this machine, and real clients.
+//! `make run`, `make demo` and `make bench`: a controller and a decoy node on this machine, and clients.
 
 use clap::{Parser, Subcommand};
+use glasshive_tests::bench::{self, Options};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,12 +30,24 @@ enum Command {
         #[arg(long)]
         loopback: bool,
     },
+    /// Measure throughput, latency and memory beside a bare control; a JSON file a benchmark and one table.
+    Bench(Options),
+    /// Part of a benchmark that runs as a process of its own.
+    #[command(hide = true)]
+    BenchWorker {
+        /// Which.
+        name: String,
+        /// What it is told.
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run { out } => glasshive_tests::demo::run(&out),
         Command::Demo { out, loopback } => glasshive_tests::demo::demo(&out, loopback),
+        Command::Bench(options) => bench::run(&options),
+        Command::BenchWorker { name, arguments } => bench::worker(&name, &arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
