@@ -193,3 +193,7 @@ fn prefix(first: &[u8], expected: &[u8]) -> Verdict {
 #[cfg(test)]
 #[path = "probe/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "probe/answer_tests.rs"]
+mod answer_tests;
