@@ -444,7 +444,7 @@ fn smb(first: &[u8], marks: &[u8]) -> Seen {
 }
 
 /// Consumes a BER tag and its length: `Some(false)` when either is wrong.
-fn ber(r: &mut Reader<'_>, tag: u8) -> Option<bool> {
+pub(super) fn ber(r: &mut Reader<'_>, tag: u8) -> Option<bool> {
     if r.u8("tag").ok()? != tag {
         return Some(false);
     }
@@ -452,7 +452,7 @@ fn ber(r: &mut Reader<'_>, tag: u8) -> Option<bool> {
 }
 
 /// A definite length of at most four bytes; the inner `None` when it is something else.
-fn ber_length(r: &mut Reader<'_>) -> Option<Option<usize>> {
+pub(super) fn ber_length(r: &mut Reader<'_>) -> Option<Option<usize>> {
     let first = r.u8("length").ok()?;
     if first < 0x80 {
         return Some(Some(usize::from(first)));
@@ -467,7 +467,7 @@ fn ber_length(r: &mut Reader<'_>) -> Option<Option<usize>> {
 }
 
 /// A small non-negative INTEGER; the inner `None` when it is something else.
-fn ber_integer(r: &mut Reader<'_>) -> Option<Option<u32>> {
+pub(super) fn ber_integer(r: &mut Reader<'_>) -> Option<Option<u32>> {
     if r.u8("tag").ok()? != 2 {
         return Some(None);
     }
@@ -480,7 +480,7 @@ fn ber_integer(r: &mut Reader<'_>) -> Option<Option<u32>> {
     Some((!negative).then(|| bytes.iter().fold(0_u32, |n, &b| n << 8 | u32::from(b))))
 }
 
-fn at(first: &[u8], i: usize) -> Option<u8> {
+pub(super) fn at(first: &[u8], i: usize) -> Option<u8> {
     first.get(i).copied()
 }
 
@@ -488,18 +488,18 @@ fn array<const N: usize>(first: &[u8], i: usize) -> Option<[u8; N]> {
     first.get(i..i.checked_add(N)?)?.try_into().ok()
 }
 
-fn be16(first: &[u8], i: usize) -> Option<u16> {
+pub(super) fn be16(first: &[u8], i: usize) -> Option<u16> {
     array(first, i).map(u16::from_be_bytes)
 }
 
-fn le16(first: &[u8], i: usize) -> Option<u16> {
+pub(super) fn le16(first: &[u8], i: usize) -> Option<u16> {
     array(first, i).map(u16::from_le_bytes)
 }
 
-fn be32(first: &[u8], i: usize) -> Option<u32> {
+pub(super) fn be32(first: &[u8], i: usize) -> Option<u32> {
     array(first, i).map(u32::from_be_bytes)
 }
 
-fn le32(first: &[u8], i: usize) -> Option<u32> {
+pub(super) fn le32(first: &[u8], i: usize) -> Option<u32> {
     array(first, i).map(u32::from_le_bytes)
 }
