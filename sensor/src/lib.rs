@@ -3,9 +3,13 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod capture;
+pub mod carve;
 pub mod cli;
 pub mod config;
+pub mod peek;
 pub mod pipeline;
+pub mod ring;
 
 use cli::{Cli, Command};
 use config::Config;
@@ -70,6 +74,12 @@ fn serve(cli: &Cli) -> anyhow::Result<()> {
         notifier.stopping();
         Ok(())
     })
+}
+
+/// Cases a property test runs: 10 000, or `GLASSHIVE_FUZZ`.
+#[cfg(test)]
+pub(crate) fn cases() -> u32 {
+    std::env::var("GLASSHIVE_FUZZ").ok().and_then(|number| number.parse().ok()).unwrap_or(10_000)
 }
 
 #[cfg(test)]
