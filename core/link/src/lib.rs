@@ -10,6 +10,7 @@
 //! or write a secret to a log.
 #![forbid(unsafe_code)]
 
+pub mod carve;
 pub mod client;
 pub mod clock;
 mod common;
@@ -27,6 +28,7 @@ pub mod status;
 pub mod tls;
 mod wire;
 
+pub use carve::{CarveError, CarveOut, CarveQuery, CarveSource, CarveStatement, Carver};
 pub use clock::{Clock, SystemClock};
 pub use error::LinkError;
 pub use ingest::{Batch, Gap, HighWater, Ingest, Notice, Peer, Refusal};

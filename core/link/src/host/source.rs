@@ -1,5 +1,7 @@
-//! The journal and the captured files as the link reads them.
+//! The journal, the captured files and the packets of a daemon as the link reads them.
 
+use crate::carve::{CarveParts, CarveQuery, Carver};
+use crate::frame::RefusedWhy;
 use crate::source::{BlobPart, Block, BlockSource, SourceClosed, SourceState};
 use bytes::Bytes;
 use glasshive_journal::JournalHandle;
@@ -11,12 +13,19 @@ use std::sync::Arc;
 pub struct JournalSource {
     journal: JournalHandle,
     files: Option<Arc<Blobs>>,
+    carver: Option<Carver>,
 }
 
 impl JournalSource {
     /// A source over the journal and, where the daemon captures files, those.
     pub fn new(journal: JournalHandle, files: Option<Arc<Blobs>>) -> Self {
-        Self { journal, files }
+        Self { journal, files, carver: None }
+    }
+
+    /// The same, carving packets too.
+    #[must_use]
+    pub fn with_carver(self, carver: Carver) -> Self {
+        Self { carver: Some(carver), ..self }
     }
 }
 
@@ -48,5 +57,9 @@ impl BlockSource for JournalSource {
             Some(BlobPart { total, bytes: Bytes::from(bytes) })
         });
         Ok(part.await.unwrap_or(None))
+    }
+
+    async fn carve(&self, query: CarveQuery) -> Result<Result<CarveParts, RefusedWhy>, SourceClosed> {
+        Ok(self.carver.as_ref().map_or(Err(RefusedWhy::NotSupported), |carver| carver.start(query)))
     }
 }
