@@ -304,7 +304,8 @@ details! {
     }
     /// Something was not kept, and exactly what.
     Loss {
-        /// Where: udp_queue, stream_cap, accept_paused, blob_quota, analyser, journal.
+        /// Where: udp_queue, stream_cap, accept_paused, blob_quota, journal; on a sensor capture_kernel,
+        /// capture_interface, ring, ring_cut, analysis, analysis_journal.
         place: String,
         /// How many events, datagrams or connections.
         count: u64,
@@ -312,6 +313,10 @@ details! {
         bytes: u64,
         /// Why, and what would help.
         why: String,
+        /// Since when at the earliest, where the interval is known.
+        since: Option<Timestamp>,
+        /// Until when at the latest.
+        until: Option<Timestamp>,
     }
     /// A daemon's state: start, stop, heartbeat, clock step, listener trouble.
     Health {

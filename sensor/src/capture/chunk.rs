@@ -84,6 +84,23 @@ impl Pool {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use glasshive_pcapng::{Encoder, OptionList};
+
+    /// A chunk of packets: time and bytes each.
+    pub(crate) fn chunk(pool: &Arc<Pool>, packets: &[(i64, Vec<u8>)]) -> Arc<Chunk> {
+        let mut encoder = Encoder::with_buffer(pool.take(Duration::from_secs(60)).unwrap());
+        for (at, data) in packets {
+            encoder.enhanced_packet(0, *at as u64, data.len() as u32, data, &OptionList::new());
+        }
+        let times = || packets.iter().map(|(at, _)| Timestamp(*at));
+        let (first, last) = (times().min().unwrap(), times().max().unwrap());
+        Arc::new(Chunk::new(encoder.take(), packets.len() as u32, first, last, Arc::clone(pool)))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

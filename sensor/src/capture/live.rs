@@ -138,7 +138,8 @@ impl Live {
             counters,
             stop: Arc::clone(&stop),
         };
-        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || run(self.handle, sink)).map_err(CaptureError::Thread)?;
+        let thread =
+            std::thread::Builder::new().name("capture".into()).spawn(move || run(self.handle, sink)).map_err(CaptureError::Thread)?;
         Ok(Capture { stop, thread: Some(thread) })
     }
 }

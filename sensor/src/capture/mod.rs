@@ -15,6 +15,8 @@ mod chunk;
 mod count;
 mod live;
 
+#[cfg(test)]
+pub(crate) use chunk::testing;
 pub use chunk::{Chunk, Pool};
 pub use count::{Cause, Counters, Sampler, Snapshot};
 pub use live::{Capture, CaptureError, Live, Outlets, Settings, To};

@@ -22,7 +22,6 @@ use crate::ring::index::Index;
 use crate::ring::walk::{self, FileWalk};
 use crate::ring::{Meta, RingDir, Segment};
 use filter::Filter;
-use glasshive_event::Timestamp;
 use glasshive_link::carve::{CarveError, CarveOut, CarveQuery, CarveSource, CarveStatement};
 use glasshive_pcapng::{Block, Encoder, OptionList, SectionHeader, block_type, code, parse_block};
 use order::Order;
@@ -321,7 +320,6 @@ impl<'a> Output<'a> {
         self.out.flush()
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! 00000000000000000042.json     what is known of it once it is finished and read through: its hash
 //! losses.jsonl                  what was lost and when
 //! purged.json                   what the quota took
+//! told                          the last segment whose hash the journal has
 //! ```
 
 use glasshive_event::Timestamp;
@@ -223,6 +224,20 @@ impl RingDir {
         // Full disks take no new file: what was freed is worth more than the count.
         let _ = glasshive_journal::disk::write_atomic(&self.0.join("purged.json"), &bytes);
         Ok(())
+    }
+
+    /// The last segment whose hash the journal has.
+    pub fn told(&self) -> Option<u64> {
+        let bytes = glasshive_journal::disk::read_small(&self.0.join("told"), 64).ok()?;
+        std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
+    }
+
+    /// Remembers that the journal has a segment's hash.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_told(&self, serial: u64) -> io::Result<()> {
+        glasshive_journal::disk::write_atomic(&self.0.join("told"), format!("{serial}\n").as_bytes())
     }
 
     /// What was lost, oldest first.

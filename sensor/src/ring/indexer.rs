@@ -176,14 +176,7 @@ impl Work {
             other => other?,
         };
         let index = OpenOptions::new().create(true).write(true).truncate(true).open(dir.index(serial)).ok();
-        Ok(Some(Self {
-            serial,
-            file,
-            index,
-            index_length: 0,
-            reading: Reading::new(),
-            recovered,
-        }))
+        Ok(Some(Self { serial, file, index, index_length: 0, reading: Reading::new(), recovered }))
     }
 
     /// Reads a turn's bytes; true when the walk came to an end before them.
@@ -268,6 +261,7 @@ pub(super) fn rest(file: &mut File, from: u64, hash: &mut Sha256) -> io::Result<
 /// All a statistics block says was dropped.
 fn dropped(block: &[u8]) -> u64 {
     let Ok(glasshive_pcapng::Block::Statistics(statistics)) = glasshive_pcapng::parse_block(block, false, 0) else { return 0 };
-    let system = statistics.options.get(super::writer::ISB_SYSTEM_DROPPED).and_then(|value| Some(u64::from_le_bytes(value.try_into().ok()?)));
+    let system =
+        statistics.options.get(super::writer::ISB_SYSTEM_DROPPED).and_then(|value| Some(u64::from_le_bytes(value.try_into().ok()?)));
     statistics.dropped.unwrap_or(0).saturating_add(system.unwrap_or(0))
 }

@@ -75,7 +75,12 @@ fn shorter(mut spans: Vec<LossSpan>, oldest: Option<Timestamp>) -> Vec<LossSpan>
         let mut joined: Vec<LossSpan> = Vec::new();
         for span in spans {
             let slot = |at: Timestamp| at.0.div_euclid(seconds * 1_000_000_000);
-            match joined.iter_mut().rev().take(Cause::ALL.len()).find(|known| known.cause == span.cause && slot(known.from) == slot(span.from)) {
+            match joined
+                .iter_mut()
+                .rev()
+                .take(Cause::ALL.len())
+                .find(|known| known.cause == span.cause && slot(known.from) == slot(span.from))
+            {
                 Some(known) => join(known, &span),
                 None => joined.push(span),
             }

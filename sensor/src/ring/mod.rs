@@ -218,4 +218,4 @@ pub(crate) fn step_back(by: i32) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

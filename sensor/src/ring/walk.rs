@@ -35,7 +35,7 @@ pub enum Step {
 pub fn step(bytes: &[u8]) -> Step {
     let Some([a, b, c, d, e, f, g, h]) = bytes.first_chunk::<8>().copied() else { return Step::Partial };
     let (kind, length) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]) as usize);
-    if length < 12 || length > MAX_BLOCK || !length.is_multiple_of(4) {
+    if !(12..=MAX_BLOCK).contains(&length) || !length.is_multiple_of(4) {
         return Step::Damaged;
     }
     match bytes.get(..length).and_then(|block| block.last_chunk::<4>()) {
@@ -204,9 +204,13 @@ mod tests {
         assert_eq!(whole.len(), 7);
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
-        for (limit, expected, ended) in
-            [(bytes.len(), 7, Ended::Clean), (bytes.len() - 1, 6, Ended::Torn), (bytes.len() - 40, 6, Ended::Clean), (10, 0, Ended::Torn), (0, 0, Ended::Clean)]
-        {
+        for (limit, expected, ended) in [
+            (bytes.len(), 7, Ended::Clean),
+            (bytes.len() - 1, 6, Ended::Torn),
+            (bytes.len() - 40, 6, Ended::Clean),
+            (10, 0, Ended::Torn),
+            (0, 0, Ended::Clean),
+        ] {
             let mut walk = FileWalk::new(&file, 0, limit as u64);
             let mut count = 0;
             while let Some((offset, kind, block)) = walk.next_block().unwrap() {

@@ -109,7 +109,11 @@ impl Index {
         }
         let stretch = |entry: &[u8]| {
             let number = |at: usize| Some(u64::from_le_bytes(*entry.get(at..)?.first_chunk::<8>()?));
-            Some(Stretch { offset: number(0)?, earliest: Timestamp(number(8)?.cast_signed()), latest: Timestamp(number(16)?.cast_signed()) })
+            Some(Stretch {
+                offset: number(0)?,
+                earliest: Timestamp(number(8)?.cast_signed()),
+                latest: Timestamp(number(16)?.cast_signed()),
+            })
         };
         let times: Vec<Stretch> = bytes.chunks_exact(TIME).filter_map(stretch).collect();
         let inside = times.iter().all(|time| time.offset >= part.from && time.offset < part.to);

@@ -56,7 +56,8 @@ fn everything_is_found_and_nothing_else() {
             assert_eq!(&all(&index, &key).unwrap(), made.truth.get(&key.number()).unwrap());
             for other in 0..5u8 {
                 for port in 1000..1011 {
-                    let id = glasshive_proto::community_id::community_id(17, [10, 0, 1, other].into(), 53, [10, 0, 0, last].into(), port).unwrap();
+                    let id = glasshive_proto::community_id::community_id(17, [10, 0, 1, other].into(), 53, [10, 0, 0, last].into(), port)
+                        .unwrap();
                     let expected = made.truth.get(&Key::Flow(&id).number()).cloned().unwrap_or_default();
                     assert_eq!(all(&index, &Key::Flow(&id)).unwrap(), expected);
                     looked_up += expected.len();
@@ -94,7 +95,13 @@ fn it_is_small() {
     // 5 % of the bytes for packets of 512.
     let (mut builder, mut offset) = (Builder::new(0), 0);
     for index in 0..20_000u64 {
-        let frame = packets::frame(6, [10, 0, 0, (index % 31) as u8], [10, 0, 1, (index % 3) as u8], 0, &[&[4, (index % 200) as u8, 0, 80][..], &[0; 474]].concat());
+        let frame = packets::frame(
+            6,
+            [10, 0, 0, (index % 31) as u8],
+            [10, 0, 1, (index % 3) as u8],
+            0,
+            &[&[4, (index % 200) as u8, 0, 80][..], &[0; 474]].concat(),
+        );
         let end = offset + 32 + frame.len() as u64;
         builder.add(offset, end, Timestamp(index as i64), &layers(1, &frame));
         offset = end;
