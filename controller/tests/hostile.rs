@@ -86,7 +86,7 @@ async fn hostile_bytes_are_inert_in_every_command() {
             offset: 0,
         };
         node.add(at(n, 9), Kind::Malformed, &open, &malformed);
-        node.add(at(n, 10), Kind::Loss, &open, &Loss { place: text.clone(), count: 1, bytes: 1, why: text.clone() });
+        node.add(at(n, 10), Kind::Loss, &open, &Loss { place: text.clone(), count: 1, bytes: 1, why: text.clone(), ..Loss::default() });
         let (end, mut close) = closed(n, 1);
         close.reason.clone_from(&text);
         close.error = Some(text);

@@ -47,7 +47,7 @@ async fn an_analyst_sees_who_came_and_what_they_did() {
     node.add(at(2, 20), Kind::Request, &open, &request);
     let (end, close) = closed(2, 1);
     node.add(end, Kind::SessionClose, &open, &close);
-    let loss = Loss { place: "udp_queue".into(), count: 3, bytes: 120, why: "queue full".into() };
+    let loss = Loss { place: "udp_queue".into(), count: 3, bytes: 120, why: "queue full".into(), ..Loss::default() };
     node.add(at(3, 0), Kind::Loss, &Default::default(), &loss);
     node.send(&hive).await;
 

@@ -8,12 +8,10 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use glasshive_daemon::shutdown::Shutdown;
 use glasshive_daemon::telemetry;
-use glasshive_link::identity::{IdentityDir, Token};
-use glasshive_link::{NodeName, SystemClock};
-use std::io::{Read as _, Write as _};
+use glasshive_link::host::IdentityCommand;
+use glasshive_link::identity::Token;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Decoy hosts that record every visitor. Starts nothing towards the outside but the link to its controller.
 #[derive(Parser)]
@@ -134,7 +132,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Personas { json } => personas(&load()?, json),
-        Command::Identity(command) => identity(&load()?, command),
+        Command::Identity(command) => {
+            let config = load()?;
+            let command = match command {
+                Identity::Join { token, controller } => IdentityCommand::Join { token: Box::new(token), controller },
+                Identity::Request => IdentityCommand::Request { node: config.node.clone() },
+                Identity::Install => IdentityCommand::Install,
+                Identity::Show => IdentityCommand::Show,
+            };
+            Ok(config.host(&cli.config).identity(command)?)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "glasshive-decoys", &mut std::io::stdout());
             Ok(())
@@ -143,8 +150,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             std::fs::create_dir_all(&directory)?;
             clap_mangen::generate_to(<Cli as clap::CommandFactory>::command(), &directory).context("writing man pages")
         }
-        Command::LinkKeeper => app::link::keeper_main(&load()?, &cli.config),
-        Command::LinkHelper => app::link::helper_main(&load()?),
+        Command::LinkKeeper => Ok(load()?.host(&cli.config).keeper_main()?),
+        Command::LinkHelper => Ok(load()?.host(&cli.config).child_main()?),
     }
 }
 
@@ -199,49 +206,6 @@ fn personas(config: &config::Config, json: bool) -> anyhow::Result<()> {
                 persona.name,
                 persona.hash.get(..12).unwrap_or_default(),
                 if worn.is_empty() { "nobody".into() } else { worn.join(", ") }
-            );
-        }
-    }
-    Ok(())
-}
-
-fn identity(config: &config::Config, command: Identity) -> anyhow::Result<()> {
-    let dir = IdentityDir::new(config.state_dir.join("identity"));
-    let clock = Arc::new(SystemClock);
-    match command {
-        Identity::Join { token, controller } => {
-            let address = match (&controller, &config.link.controller) {
-                (Some(text), _) => text.parse().map_err(|error| anyhow::anyhow!("--controller: {error}"))?,
-                (None, Some(address)) => address.clone(),
-                (None, None) => anyhow::bail!("where is the controller? give --controller HOST:PORT or set link.controller in decoys.toml"),
-            };
-            let identity = runtime()?.block_on(glasshive_link::client::join(&address.to_string(), &token, &dir, clock.clone()))?;
-            println!(
-                "joined as {} of net {}; certificate valid for {} days; restart the daemon to connect",
-                identity.node,
-                identity.net,
-                identity.days_left(glasshive_daemon::clock::wall_ns())
-            );
-        }
-        Identity::Request => {
-            let node: NodeName = config.node.parse().map_err(|error| anyhow::anyhow!("key node: {error}"))?;
-            std::io::stdout().write_all(dir.request(&node)?.as_bytes())?;
-        }
-        Identity::Install => {
-            let mut bundle = Vec::new();
-            std::io::stdin().take(1 << 20).read_to_end(&mut bundle).context("reading the bundle from standard input")?;
-            let identity = dir.install(&bundle)?;
-            println!("installed: {} of net {}; restart the daemon to connect", identity.node, identity.net);
-        }
-        Identity::Show if !dir.exists() => println!("no identity yet: this node runs standalone (see `identity join --help`)"),
-        Identity::Show => {
-            let identity = dir.load()?;
-            println!(
-                "{} of net {}, controller pin {}, certificate valid for {} days",
-                identity.node,
-                identity.net,
-                identity.pin()?,
-                identity.days_left(glasshive_daemon::clock::wall_ns())
             );
         }
     }

@@ -1,6 +1,7 @@
 //! `decoys.toml`: which decoys this node pretends, where its journal lives, how it reaches its controller.
 
-use glasshive_daemon::config::{ConfigError, HostPort, Listen, Loaded, Period, Prefix, Size, Source};
+use glasshive_daemon::config::{ConfigError, Loaded, Period, Prefix, Size, Source};
+use glasshive_link::host::{Host, IsolationSettings, LinkSettings};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -61,10 +62,10 @@ pub struct Config {
     pub files: FilesConfig,
     /// The link to the controller.
     #[serde(default)]
-    pub link: LinkConfig,
+    pub link: LinkSettings,
     /// The daemon's isolation.
     #[serde(default)]
-    pub isolation: Isolation,
+    pub isolation: IsolationSettings,
     /// FTP's passive ports: first and last, inclusive.
     #[serde(default = "default_passive")]
     pub passive_ports: (u16, u16),
@@ -135,32 +136,6 @@ impl Default for FilesConfig {
     }
 }
 
-/// The link to the controller.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkConfig {
-    /// The controller this node dials.
-    pub controller: Option<HostPort>,
-    /// Where this node listens when the controller dials it.
-    pub listen: Option<Listen>,
-}
-
-/// The daemon's isolation.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Isolation {
-    /// User the daemon becomes when started as root.
-    pub user: Option<String>,
-    /// System calls and files are restricted after start.
-    pub lockdown: bool,
-}
-
-impl Default for Isolation {
-    fn default() -> Self {
-        Self { user: None, lockdown: true }
-    }
-}
-
 fn default_state() -> PathBuf {
     "/var/lib/glasshive/decoys".into()
 }
@@ -178,6 +153,19 @@ fn default_tproxy_port() -> u16 {
 }
 fn default_passive() -> (u16, u16) {
     (40_000, 40_063)
+}
+
+impl Config {
+    /// What the link's processes need of it.
+    pub fn host(&self, path: &Path) -> Host {
+        Host {
+            config_path: path.to_owned(),
+            state_dir: self.state_dir.clone(),
+            link: self.link.clone(),
+            isolation: self.isolation.clone(),
+            product: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
 }
 
 /// Reads and checks the file, `GLASSHIVE_*` and the flags.

@@ -13,7 +13,10 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!("glasshive-sensor: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<glasshive_sensor::commands::Exit>() {
+                Some(exit) => ExitCode::from(exit.code),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("glasshive-daemon", &[]),
     ("glasshive-detect", &["event"]),
     ("glasshive-journal", &["event"]),
-    ("glasshive-link", &["event", "journal"]),
+    ("glasshive-link", &["event", "daemon", "journal"]),
     ("glasshive-sensor", &["event", "proto", "pcapng", "daemon", "detect", "journal", "link"]),
     ("glasshive-decoys", &["event", "proto", "daemon", "journal", "link"]),
     ("glasshive-controller", &["event", "proto", "daemon", "detect", "journal", "link"]),

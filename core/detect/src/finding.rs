@@ -1,24 +1,8 @@
 //! What a detector says: a judgement with its evidence.
 
-use glasshive_event::{FindingId, FlowId, PacketScope, SessionId, Timestamp};
+use glasshive_event::{FindingId, FlowId, PacketScope, SessionId, Severity, Timestamp};
 use serde::Serialize;
 use std::net::IpAddr;
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Seen everywhere.
-    Low,
-    /// Someone tries.
-    Medium,
-    /// Someone gets somewhere.
-    High,
-    /// Someone is in.
-    Critical,
-}
 
 /// One measured fact behind a finding.
 #[derive(Debug, Clone, PartialEq, Serialize)]

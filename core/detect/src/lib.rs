@@ -10,9 +10,11 @@
 
 mod finding;
 pub mod segment;
+mod stored;
 pub mod window;
 
-pub use finding::{Evidence, Finding, Findings, Severity};
+pub use finding::{Evidence, Finding, Findings};
+pub use glasshive_event::Severity;
 pub use segment::{Segment, Vantage};
 
 use glasshive_event::Timestamp;

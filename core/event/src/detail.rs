@@ -1,8 +1,83 @@
 //! The JSON detail of each kind. Field names are the words of the catalogue; unknown fields are
 //! ignored on reading, absent ones take their default, so a shape may grow but never change meaning.
 
+use crate::envelope::Tuple;
+use crate::finding::{Severity, StoredEvidence};
+use crate::flow::{Application, DirectionBasis, FlowEnd, Side};
+use crate::id::{ConnId, FindingId, FlowId, SessionId};
+use crate::scope::PacketScope;
 use crate::text::WireText;
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+pub use crate::finding::StoredFinding as Finding;
+pub use crate::flow::Flow;
+
+/// The catalogue's rows of a shape defined elsewhere. A field that is missing here, or has another
+/// type, does not compile.
+macro_rules! catalogued {
+    ($owner:ident { $($field:ident : $ty:ty = $doc:literal),* $(,)? }) => {
+        impl $owner {
+            /// Field names in order, for the catalogue.
+            pub const FIELDS: &'static [(&'static str, &'static str, &'static str)] =
+                &[$((stringify!($field), stringify!($ty), $doc)),*];
+
+            #[allow(dead_code)]
+            fn all_fields(self) {
+                let Self { $($field),* } = self;
+                $(let _: $ty = $field;)*
+            }
+        }
+    };
+}
+
+catalogued! { Flow {
+    flow: FlowId = "Flow id.",
+    seq: u32 = "Number of this record of the flow, from 0.",
+    end: FlowEnd = "Why it was written: active (every five minutes of a long flow), fin, rst, idle, evicted, shutdown.",
+    first: Timestamp = "First packet.",
+    last: Timestamp = "Last packet so far.",
+    conn: Option<ConnId> = "Join key with a decoy's session.",
+    community_id: String = "Community ID, version 1, seed 0; never a key.",
+    protocol: u8 = "IP protocol number.",
+    wire: Tuple = "Ends: source and destination, each ip and port.",
+    direction: DirectionBasis = "Why the source is the source: syn, syn_ack, port, application, first_packet.",
+    icmp: Option<(u8, u8)> = "Type and code of the first ICMP message.",
+    layers: Vec<String> = "Layers from the frame inward.",
+    vlans: Vec<u16> = "VLAN identifiers, outermost first.",
+    sent: Side = "Counts from source to destination: packets, bytes, flags, TTL, first bytes.",
+    received: Side = "Counts from destination to source.",
+    state: String = "Handshake and end in one word as Zeek's conn_state: S0, SF, REJ, ….",
+    history: String = "The letters of Zeek's history.",
+    established: bool = "Whether the TCP handshake was completed.",
+    rtt_ns: Option<i64> = "SYN to SYN-ACK at the sensor, nanoseconds.",
+    application: Option<Application> = "What was spoken: protocol by content, fingerprints, version, cipher.",
+    loss: bool = "Whether packets were lost while it lasted.",
+} }
+
+catalogued! { Finding {
+    finding: FindingId = "Finding id; a later record with it updates the earlier one.",
+    detector: String = "Detector.",
+    version: u16 = "Version of the detector.",
+    at: Timestamp = "Time of the observation that made it.",
+    first: Timestamp = "Time of the earliest evidence.",
+    key: String = "Same key, same matter.",
+    severity: Severity = "How bad: info, low, medium, high, critical.",
+    confidence: u8 = "How sure, 0 to 100.",
+    techniques: Vec<String> = "Techniques, primary for the net's vantage first.",
+    use_cases: Vec<String> = "Use cases.",
+    actor: Option<IpAddr> = "Who did it.",
+    target: Option<IpAddr> = "To whom.",
+    summary: String = "The reason in one sentence.",
+    evidence: Vec<StoredEvidence> = "Why: metric, value, threshold, window in seconds, samples.",
+    sessions: Vec<SessionId> = "Sessions it rests on.",
+    flows: Vec<FlowId> = "Flows it rests on.",
+    flow_count: u64 = "How many flows it rests on in all.",
+    scope: PacketScope = "The packets that show it.",
+    late: bool = "Found in the second pass: its records came after their time had been looked at.",
+    cut: u64 = "Parts left out or widened so that it fits a record.",
+} }
 
 macro_rules! details {
     ($($(#[$doc:meta])* $name:ident { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty),* $(,)? })*) => {$(
@@ -229,7 +304,8 @@ details! {
     }
     /// Something was not kept, and exactly what.
     Loss {
-        /// Where: udp_queue, stream_cap, accept_paused, blob_quota, analyser, journal.
+        /// Where: udp_queue, stream_cap, accept_paused, blob_quota, journal; on a sensor capture_kernel,
+        /// capture_interface, ring, ring_cut, analysis, analysis_journal.
         place: String,
         /// How many events, datagrams or connections.
         count: u64,
@@ -237,6 +313,10 @@ details! {
         bytes: u64,
         /// Why, and what would help.
         why: String,
+        /// Since when at the earliest, where the interval is known.
+        since: Option<Timestamp>,
+        /// Until when at the latest.
+        until: Option<Timestamp>,
     }
     /// A daemon's state: start, stop, heartbeat, clock step, listener trouble.
     Health {
@@ -279,24 +359,6 @@ details! {
         chain: String,
         /// Note in C2SP tlog-checkpoint form.
         note: String,
-    }
-    /// What the sensor saw between two ends.
-    Flow {
-        /// Flow id.
-        flow: String,
-        /// Fields of the flow.
-        fields: serde_json::Map<String, serde_json::Value>,
-    }
-    /// A detector's judgement.
-    Finding {
-        /// Finding id.
-        finding: String,
-        /// Detector.
-        detector: String,
-        /// Techniques, primary first.
-        techniques: Vec<String>,
-        /// Fields of the finding.
-        fields: serde_json::Map<String, serde_json::Value>,
     }
     /// A line from a router, switch, firewall or proxy.
     Device {

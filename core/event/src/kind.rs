@@ -110,12 +110,14 @@ fn json_type(ty: &str) -> String {
         None => (bare, false),
     };
     let name = match inner.as_str() {
-        "String" => "string",
+        "String" | "FlowId" | "FindingId" | "ConnId" | "FlowEnd" | "DirectionBasis" | "Severity" | "IpAddr" => "string",
+        "Timestamp" => "integer, nanoseconds since 1970",
+        "PacketScope" => "array",
         "WireText" => "string, or {\"hex\"} when not UTF-8",
         "u8" | "u16" | "u32" | "u64" | "i32" | "i64" => "integer",
         "bool" => "boolean",
         "f64" => "number",
-        "(u32,u32)" => "[integer, integer]",
+        "(u32,u32)" | "(u8,u8)" => "[integer, integer]",
         other if other.starts_with("Vec<") => "array",
         _ => "object",
     };

@@ -9,6 +9,7 @@
 pub mod attack;
 pub mod detail;
 pub mod envelope;
+pub mod finding;
 pub mod flow;
 pub mod id;
 pub mod kind;
@@ -19,6 +20,7 @@ pub mod text;
 pub mod time;
 
 pub use envelope::{Endpoint, Envelope, Transport, Tuple};
+pub use finding::{Severity, StoredFinding};
 pub use flow::Flow;
 pub use id::{ConnId, EventId, FindingId, FlowId, LogId, SessionId};
 pub use kind::Kind;

@@ -4,8 +4,9 @@
 //! The frames are the link's, with the same limits. The child tells back how the link stands and,
 //! once it has an identity, whom to seal to. Closing the socket ends both sides.
 
+use crate::carve::{CARVES, CarvePart, CarveParts, CarveQuery, CarveStatement};
 use crate::error::LinkError;
-use crate::frame::{Frame, FrameError, MAX_FRAME};
+use crate::frame::{Frame, FrameError, MAX_FRAME, RefusedWhy};
 use crate::identity::IdentityDir;
 use crate::source::{BlobPart, Block, BlockSource, SourceClosed, SourceState};
 use crate::status::LinkStatus;
@@ -17,9 +18,10 @@ use futures_util::stream::FuturesUnordered;
 use glasshive_event::LogId;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 /// Most questions under way: main and bulk connection ask a few at a time.
@@ -36,6 +38,7 @@ mod kind {
     pub(super) const STATUS: u8 = 66;
     pub(super) const SEALING: u8 = 67;
     pub(super) const FORGET: u8 = 68;
+    pub(super) const CARVED: u8 = 69;
 }
 
 /// What the child tells the journal's side.
@@ -71,9 +74,20 @@ impl std::fmt::Debug for Sealing {
 enum Question {
     State,
     Changed(u64),
-    Read { from: u64, max: u32 },
+    Read {
+        from: u64,
+        max: u32,
+    },
     Acknowledged(u64),
-    Blob { name: String, offset: u64, len: u32 },
+    Blob {
+        name: String,
+        offset: u64,
+        len: u32,
+    },
+    /// The query, JSON. It is known by the number of this question from then on.
+    Carve(Vec<u8>),
+    /// The next part of the carve with that number.
+    Part(u32),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +106,12 @@ enum Answer {
     Blob(u64),
     NoBlob,
     Unchanged,
+    Carving,
+    Refused(RefusedWhy),
+    /// The bytes follow.
+    Part,
+    /// The statement follows, JSON.
+    CarveEnd,
 }
 
 /// Answers a child from `source` until either closes. `events` gets what the child reports; when nobody
@@ -102,6 +122,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut wire = Wire::new(stream, MAX_FRAME);
+    let carves = Carves::default();
     let mut working = FuturesUnordered::new();
     let mut handles: HashMap<u32, AbortHandle> = HashMap::new();
     loop {
@@ -111,7 +132,7 @@ where
                     kind::ASK if working.len() >= QUESTIONS => return Err(LinkError::Violation("too many questions at once".into())),
                     kind::ASK => {
                         let (number, question) = ask(&frame)?;
-                        let (work, handle) = abortable(answer(&source, number, question));
+                        let (work, handle) = abortable(answer(&source, &carves, number, question));
                         handles.insert(number, handle);
                         working.push(async move { (number, work.await) });
                     }
@@ -130,6 +151,11 @@ where
                         if let Some(handle) = handles.remove(&number) {
                             handle.abort();
                         }
+                        carves.remove(number);
+                    }
+                    kind::CARVED => {
+                        let number: u32 = postcard::from_bytes(&frame.body()?).map_err(|_| FrameError::Malformed(frame.kind))?;
+                        carves.remove(number);
                     }
                     other => return Err(FrameError::Unexpected(other).into()),
                 },
@@ -150,7 +176,53 @@ fn ask(frame: &Frame) -> Result<(u32, Question), FrameError> {
     postcard::from_bytes(&frame.body()?).map_err(|_| FrameError::Malformed(frame.kind))
 }
 
-async fn answer<S: BlockSource>(source: &S, number: u32, question: Question) -> Result<Frame, FrameError> {
+/// Carves under way, by the number of the question that began them.
+#[derive(Default)]
+struct Carves(Mutex<HashMap<u32, Arc<AsyncMutex<CarveParts>>>>);
+
+impl Carves {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Arc<AsyncMutex<CarveParts>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove(&self, number: u32) {
+        self.lock().remove(&number);
+    }
+
+    async fn begin<S: BlockSource>(&self, source: &S, number: u32, query: &[u8]) -> Result<Answer, SourceClosed> {
+        let Some(query) = CarveQuery::from_json(query) else { return Ok(Answer::Refused(RefusedWhy::Question)) };
+        // The source bounds them; this bounds a child that never takes its answers.
+        if self.lock().len() >= CARVES {
+            return Ok(Answer::Refused(RefusedWhy::Busy));
+        }
+        Ok(match source.carve(query).await? {
+            Ok(parts) => {
+                self.lock().insert(number, Arc::new(AsyncMutex::new(parts)));
+                Answer::Carving
+            }
+            Err(why) => Answer::Refused(why),
+        })
+    }
+
+    async fn part(&self, number: u32, raw: &mut Vec<u8>) -> Answer {
+        let Some(parts) = self.lock().get(&number).cloned() else { return Answer::Refused(RefusedWhy::Failed) };
+        let answer = match parts.lock().await.next().await {
+            CarvePart::Bytes(bytes) => {
+                raw.extend_from_slice(&bytes);
+                return Answer::Part;
+            }
+            CarvePart::End(statement) => {
+                raw.extend(statement.to_json());
+                Answer::CarveEnd
+            }
+            CarvePart::Refused(why) => Answer::Refused(why),
+        };
+        self.remove(number);
+        answer
+    }
+}
+
+async fn answer<S: BlockSource>(source: &S, carves: &Carves, number: u32, question: Question) -> Result<Frame, FrameError> {
     let mut raw = Vec::new();
     let answer = match question {
         Question::State => source.state().await.map(|s| Answer::State { log: s.log, first: s.first, next: s.next, chain: s.chain }),
@@ -178,6 +250,8 @@ async fn answer<S: BlockSource>(source: &S, number: u32, question: Question) -> 
             }
             None => Answer::NoBlob,
         }),
+        Question::Carve(query) => carves.begin(source, number, &query).await,
+        Question::Part(carve) => Ok(carves.part(carve, &mut raw).await),
     };
     let head = (number, answer.unwrap_or(Answer::Closed));
     let mut body = postcard::to_stdvec(&head).map_err(|_| FrameError::Malformed(kind::ANSWER))?;
@@ -186,7 +260,7 @@ async fn answer<S: BlockSource>(source: &S, number: u32, question: Question) -> 
 }
 
 enum ToParent {
-    Ask(Question, oneshot::Sender<(Answer, Bytes)>),
+    Ask(Question, oneshot::Sender<(u32, Answer, Bytes)>),
     Tell(Frame),
 }
 
@@ -242,19 +316,48 @@ impl RemoteSource {
     }
 
     async fn ask(&self, question: Question) -> Result<(Answer, Bytes), SourceClosed> {
+        self.numbered(question).await.map(|(_, answer, bytes)| (answer, bytes))
+    }
+
+    /// The answer with the number of the question.
+    async fn numbered(&self, question: Question) -> Result<(u32, Answer, Bytes), SourceClosed> {
         let (send, answer) = oneshot::channel();
         self.0.send(ToParent::Ask(question, send)).await.map_err(|_| SourceClosed)?;
         match answer.await {
-            Ok((Answer::Closed, _)) | Err(_) => Err(SourceClosed),
+            Ok((_, Answer::Closed, _)) | Err(_) => Err(SourceClosed),
             Ok(answer) => Ok(answer),
         }
+    }
+
+    /// Fetches the parts of a carve until it ends or nobody takes them any more.
+    async fn fetch(self, carve: u32, parts: mpsc::Sender<CarvePart>) {
+        loop {
+            let part = tokio::select! {
+                () = parts.closed() => break,
+                part = self.ask(Question::Part(carve)) => part,
+            };
+            let part = match part {
+                Ok((Answer::Part, bytes)) => CarvePart::Bytes(bytes),
+                Ok((Answer::CarveEnd, json)) => match CarveStatement::from_json(&json) {
+                    Some(statement) => CarvePart::End(Box::new(statement)),
+                    None => CarvePart::Refused(RefusedWhy::Failed),
+                },
+                Ok((Answer::Refused(why), _)) => CarvePart::Refused(why),
+                _ => CarvePart::Refused(RefusedWhy::Failed),
+            };
+            let last = !matches!(part, CarvePart::Bytes(_));
+            if parts.send(part).await.is_err() || last {
+                break;
+            }
+        }
+        self.tell(kind::CARVED, postcard::to_stdvec(&carve).unwrap_or_default()).await;
     }
 }
 
 /// Carries questions out and answers in.
 async fn carry<T: Stream>(stream: T, mut asked: mpsc::Receiver<ToParent>) -> Result<(), LinkError> {
     let mut wire = Wire::new(stream, MAX_FRAME);
-    let mut waiting: HashMap<u32, oneshot::Sender<(Answer, Bytes)>> = HashMap::new();
+    let mut waiting: HashMap<u32, oneshot::Sender<(u32, Answer, Bytes)>> = HashMap::new();
     let mut last = 0u32;
     loop {
         // Who was cancelled (a connection that ended) does not occupy a place on either side.
@@ -275,9 +378,12 @@ async fn carry<T: Stream>(stream: T, mut asked: mpsc::Receiver<ToParent>) -> Res
                 let ((number, answer), rest) = postcard::take_from_bytes::<(u32, Answer)>(&body).map_err(malformed)?;
                 let head = body.len().saturating_sub(rest.len());
                 body.advance(head);
-                if let Some(waiting) = waiting.remove(&number) {
-                    // The asker may have been cancelled.
-                    let _ = waiting.send((answer, body));
+                // The asker may have been cancelled; a carve it began must not stay.
+                if let Some(waiting) = waiting.remove(&number)
+                    && let Err((carve, Answer::Carving, _)) = waiting.send((number, answer, body))
+                {
+                    let body = postcard::to_stdvec(&carve).map_err(|_| FrameError::Malformed(kind::CARVED))?;
+                    wire.send_frame(Frame::plain(kind::CARVED, body)).await?;
                 }
             }
             ask = asked.recv(), if waiting.len() < QUESTIONS / 2 => match ask {
@@ -335,5 +441,18 @@ impl BlockSource for RemoteSource {
             (Answer::NoBlob, _) => Ok(None),
             _ => Err(SourceClosed),
         }
+    }
+
+    async fn carve(&self, query: CarveQuery) -> Result<Result<CarveParts, RefusedWhy>, SourceClosed> {
+        let Some(json) = query.to_json() else { return Ok(Err(RefusedWhy::Question)) };
+        Ok(match self.numbered(Question::Carve(json)).await? {
+            (carve, Answer::Carving, _) => {
+                let (parts, taken) = mpsc::channel(1);
+                tokio::spawn(self.clone().fetch(carve, parts));
+                Ok(CarveParts(taken))
+            }
+            (_, Answer::Refused(why), _) => Err(why),
+            _ => Err(RefusedWhy::Failed),
+        })
     }
 }

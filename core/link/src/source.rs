@@ -1,6 +1,8 @@
 //! What the link needs of a node's journal. The link holds no queue: it reads from here whatever
 //! the controller does not yet hold.
 
+use crate::carve::{CarveParts, CarveQuery};
+use crate::frame::RefusedWhy;
 use bytes::Bytes;
 use glasshive_event::LogId;
 use std::future::Future;
@@ -63,6 +65,12 @@ pub trait BlockSource: Send + Sync + 'static {
 
     /// Part of the blob `name`, or `None` if it is not kept. `name` is 64 hexadecimal digits.
     fn blob(&self, name: &str, offset: u64, len: u32) -> impl Future<Output = Result<Option<BlobPart>, SourceClosed>> + Send;
+
+    /// Begins a carve; a node without packets refuses it.
+    fn carve(&self, query: CarveQuery) -> impl Future<Output = Result<Result<CarveParts, RefusedWhy>, SourceClosed>> + Send {
+        let _ = query;
+        std::future::ready(Ok(Err(RefusedWhy::NotSupported)))
+    }
 }
 
 impl<S: BlockSource> BlockSource for Arc<S> {
@@ -80,5 +88,8 @@ impl<S: BlockSource> BlockSource for Arc<S> {
     }
     fn blob(&self, name: &str, offset: u64, len: u32) -> impl Future<Output = Result<Option<BlobPart>, SourceClosed>> + Send {
         S::blob(self, name, offset, len)
+    }
+    fn carve(&self, query: CarveQuery) -> impl Future<Output = Result<Result<CarveParts, RefusedWhy>, SourceClosed>> + Send {
+        S::carve(self, query)
     }
 }

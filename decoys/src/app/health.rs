@@ -127,7 +127,7 @@ impl Health {
             let now = counter.load(Ordering::Relaxed);
             let before = self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(place, now).unwrap_or(0);
             if now > before {
-                let loss = Loss { place: place.to_owned(), count: now - before, bytes: 0, why: why.to_owned() };
+                let loss = Loss { place: place.to_owned(), count: now - before, why: why.to_owned(), ..Loss::default() };
                 self.write(Self::kind(Kind::Loss), &loss).await;
             }
         }

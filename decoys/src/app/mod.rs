@@ -4,7 +4,6 @@
 
 mod bind;
 mod health;
-pub mod link;
 mod records;
 
 use crate::config::{Config, EntryMode};
@@ -19,6 +18,7 @@ use glasshive_daemon::shutdown::{Notifier, Shutdown};
 use glasshive_daemon::state::DirLock;
 use glasshive_event::text::hex;
 use glasshive_journal::{Journal, JournalHandle, OpenReport, Pressure};
+use glasshive_link::host::{JournalSource, serve_pipe};
 use glasshive_link::identity::IdentityDir;
 use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr};
@@ -62,9 +62,8 @@ impl App {
         let lock = DirLock::acquire(&config.state_dir)?;
         let identity = IdentityDir::new(config.state_dir.join("identity"));
         let enrolled = if identity.exists() { Some(identity.load()?) } else { None };
-        let linked = config.link.controller.is_some() || config.link.listen.is_some();
-        let helper = match (&enrolled, linked) {
-            (Some(_), true) => Some(link::start_keeper(&config, config_path)?),
+        let helper = match (&enrolled, config.link.is_wanted()) {
+            (Some(_), true) => Some(config.host(config_path).start_keeper()?),
             _ => None,
         };
         let node = enrolled.as_ref().map_or_else(|| config.node.clone(), |identity| identity.node.to_string());
@@ -136,7 +135,7 @@ impl App {
         loops.spawn(follow_pressure(handle.pressure(), accepting_tx, shutdown.token()));
         let (link_status, link_seen) = watch::channel(glasshive_link::LinkStatus::default());
         let linked = match helper {
-            Some(helper) => Some(link::serve_pipe(helper, link::JournalSource::new(handle.clone(), Arc::clone(&files)), link_status)?),
+            Some(helper) => Some(serve_pipe(helper, JournalSource::new(handle.clone(), Some(Arc::clone(&files))), link_status)?),
             None => None,
         };
         health.started(&node, &config.net, transparent, linked.is_some(), &report).await;
@@ -222,7 +221,7 @@ fn lock_down(config: &Config) -> anyhow::Result<glasshive_daemon::lockdown::Repo
     if !config.isolation.lockdown {
         return Ok(glasshive_daemon::lockdown::report());
     }
-    let user = link::user(config)?;
+    let user = config.isolation.user()?;
     let files = Files {
         read: vec!["/proc/self".into(), "/proc/sys/kernel/random".into()],
         // Not `identity` (the link's process alone reads the node's key) and not `keys`.

@@ -35,8 +35,10 @@ pub mod kind {
     pub const CANCEL: u8 = 35;
     pub const CREDIT: u8 = 36;
     pub const REFUSED: u8 = 37;
-    /// Reserved for the sensor's packets; a node without them answers REFUSED.
+    /// Packets of the sensor's ring; a node without them answers REFUSED.
     pub const CARVE: u8 = 40;
+    pub const CARVE_DATA: u8 = 41;
+    pub const CARVE_END: u8 = 42;
 }
 
 macro_rules! versioned {
@@ -228,6 +230,8 @@ pub enum RefusedWhy {
     Busy,
     /// The node could not read it.
     Failed,
+    /// The node does not understand the question.
+    Question,
 }
 
 impl std::fmt::Display for RefusedWhy {
@@ -237,6 +241,7 @@ impl std::fmt::Display for RefusedWhy {
             Self::NotSupported => "not supported by this node",
             Self::Busy => "too many requests at once on this node",
             Self::Failed => "the node could not read it",
+            Self::Question => "the node does not understand the question",
         })
     }
 }
@@ -276,7 +281,7 @@ pub struct FileData {
     pub bytes: Bytes,
 }
 
-/// A request whose number is known and whose content is not (CARVE on a node without packets).
+/// A numbered request with its question, or the last word of its answer: both JSON, see [`crate::carve`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BulkRequest {
     /// The request.
@@ -313,7 +318,11 @@ pub enum Message {
     Cancel(u32),
     Credit(Credit),
     Refused(Refused),
+    /// The query, JSON.
     Carve(BulkRequest),
+    CarveData(FileData),
+    /// The statement, JSON.
+    CarveEnd(BulkRequest),
     /// A type of a later version: ignored.
     Unknown(u8),
 }
@@ -355,6 +364,8 @@ impl Message {
             Self::Credit(m) => Frame::plain(CREDIT, head(CREDIT, m)?),
             Self::Refused(m) => Frame::plain(REFUSED, head(REFUSED, m)?),
             Self::Carve(m) => Frame::plain(CARVE, joined(head(CARVE, &m.request)?, &m.query)),
+            Self::CarveData(m) => Frame::plain(CARVE_DATA, joined(head(CARVE_DATA, &(m.request, m.offset))?, &m.bytes)),
+            Self::CarveEnd(m) => Frame::compressed(CARVE_END, joined(head(CARVE_END, &m.request)?, &m.query)),
             Self::Unknown(kind) => Frame::plain(*kind, Bytes::new()),
         })
     }
@@ -405,6 +416,14 @@ impl Message {
             CARVE => {
                 let (request, query) = split(CARVE, body)?;
                 Self::Carve(BulkRequest { request, query })
+            }
+            CARVE_DATA => {
+                let ((request, offset), bytes) = split::<(u32, u64)>(CARVE_DATA, body)?;
+                Self::CarveData(FileData { request, offset, bytes })
+            }
+            CARVE_END => {
+                let (request, query) = split(CARVE_END, body)?;
+                Self::CarveEnd(BulkRequest { request, query })
             }
             other => Self::Unknown(other),
         })

@@ -48,6 +48,8 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("credit", Message::Credit(Credit { request: 7, bytes: 5 })),
         ("refused", Message::Refused(Refused { request: 7, why: RefusedWhy::NotSupported })),
         ("carve", Message::Carve(BulkRequest { request: 7, query: Bytes::from_static(b"q") })),
+        ("carve data", Message::CarveData(FileData { request: 7, offset: 1, bytes: Bytes::from_static(b"data") })),
+        ("carve end", Message::CarveEnd(BulkRequest { request: 7, query: Bytes::from_static(b"{}") })),
     ]
 }
 

@@ -10,9 +10,10 @@ mod enrol;
 mod main;
 mod nodes;
 
-pub use bulk::{FileError, FileStream, Range};
+pub use bulk::{CarveStream, FileError, FileStream, Range};
 pub use nodes::NodeStatus;
 
+use crate::carve::CarveQuery;
 use crate::clock::Clock;
 use crate::common::{connect, pause};
 use crate::error::LinkError;
@@ -152,6 +153,11 @@ impl<I: Ingest> Server<I> {
     /// Asks `node` for part of a blob; ends, with an error or not, when the node answered or went away.
     pub async fn request_file(&self, node: &NodeName, blob: &BlobName, range: Range) -> Result<FileStream, FileError> {
         self.0.nodes.request_file(node, blob, range).await
+    }
+
+    /// Asks `node` for packets of its ring; a node without any refuses.
+    pub async fn request_carve(&self, node: &NodeName, query: CarveQuery) -> Result<CarveStream, FileError> {
+        self.0.nodes.request_carve(node, query).await
     }
 
     /// The identity it runs with.

@@ -1,6 +1,7 @@
 //! The controller's table of nodes: who holds which connection, and a snapshot for `nodes` and `doctor`.
 
-use super::bulk::{Command, FileError, FileStream, Range};
+use super::bulk::{CarveStream, Command, FileError, FileStream, Range};
+use crate::carve::CarveQuery;
 use crate::ingest::Peer;
 use crate::name::{BlobName, NodeName, Role};
 use crate::tls::Channel;
@@ -128,9 +129,16 @@ impl Nodes {
     }
 
     pub(super) async fn request_file(&self, node: &NodeName, blob: &BlobName, range: Range) -> Result<FileStream, FileError> {
+        FileStream::request(self.commands(node)?, node.clone(), blob.clone(), range).await
+    }
+
+    pub(super) async fn request_carve(&self, node: &NodeName, query: CarveQuery) -> Result<CarveStream, FileError> {
+        CarveStream::request(self.commands(node)?, node.clone(), query).await
+    }
+
+    fn commands(&self, node: &NodeName) -> Result<mpsc::Sender<Command>, FileError> {
         let commands = self.lock().get(node).and_then(|node| node.commands.clone());
-        let commands = commands.ok_or_else(|| FileError::NotConnected(node.clone()))?;
-        FileStream::request(commands, node.clone(), blob.clone(), range).await
+        commands.ok_or_else(|| FileError::NotConnected(node.clone()))
     }
 
     fn edit<R>(&self, name: &NodeName, edit: impl FnOnce(&mut Node) -> R) -> R {

@@ -21,7 +21,7 @@ async fn connected(lab: &Lab) -> (RunningNode, MemSource, BlobName, Vec<u8>) {
     (node, source, blob_name, blob)
 }
 
-async fn until_bulk(lab: &Lab) {
+pub(super) async fn until_bulk(lab: &Lab) {
     let bulk = async {
         while !lab.server.status().iter().any(|node| node.bulk) {
             tokio::task::yield_now().await;
@@ -125,7 +125,8 @@ async fn the_controller_dials_bulk_too_and_carve_is_not_supported() {
     let long = Duration::from_secs(60);
     assert!(matches!(wire.message(long).await.unwrap(), Message::Hello(_)));
     wire.send(&Message::Welcome(crate::frame::Welcome { version: 1, durable: 0, credit: 0, max_frame: 0, wall_ns: 0 })).await.unwrap();
-    wire.send(&Message::Carve(BulkRequest { request: 9, query: bytes::Bytes::from_static(b"?") })).await.unwrap();
+    let query = bytes::Bytes::from_static(br#"{"scope":[],"max_bytes":1}"#);
+    wire.send(&Message::Carve(BulkRequest { request: 9, query })).await.unwrap();
     loop {
         if let Message::Refused(Refused { request, why }) = soon("REFUSED", wire.message(long)).await.unwrap() {
             assert_eq!((request, why.to_string().as_str()), (9, "not supported by this node"));

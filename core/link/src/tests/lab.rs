@@ -1,7 +1,9 @@
 //! The parts tests are made of.
 
+use crate::carve::{CarveParts, CarveQuery, Carver};
 use crate::client::{self, ClientConfig};
 use crate::clock::{Clock, OffsetClock};
+use crate::frame::RefusedWhy;
 use crate::identity::{ControllerIdentity, IdentityDir};
 use crate::ingest::{Batch, Gap, HighWater, Ingest, Notice, Peer, Refusal};
 use crate::name::{NodeName, Role};
@@ -68,13 +70,19 @@ pub(super) struct MemSource {
     journal: Arc<Mutex<Journal>>,
     next: Arc<watch::Sender<u64>>,
     pub(super) acked: Arc<watch::Sender<u64>>,
+    carver: Option<Carver>,
 }
 
 impl MemSource {
     pub(super) fn new(log: u8) -> Self {
         let random = Random(u64::from(log));
         let journal = Journal { log: LogId([log; 16]), blocks: vec![], first: 1, chain: [0; 32], blobs: HashMap::new(), random };
-        Self { journal: Arc::new(Mutex::new(journal)), next: Arc::new(watch::Sender::new(1)), acked: Arc::new(watch::Sender::new(0)) }
+        let (next, acked) = (Arc::new(watch::Sender::new(1)), Arc::new(watch::Sender::new(0)));
+        Self { journal: Arc::new(Mutex::new(journal)), next, acked, carver: None }
+    }
+
+    pub(super) fn with_carver(self, carver: Carver) -> Self {
+        Self { carver: Some(carver), ..self }
     }
 
     pub(super) fn log(&self) -> LogId {
@@ -168,6 +176,9 @@ impl BlockSource for MemSource {
         let from = (offset as usize).min(blob.len());
         let to = from.saturating_add(len as usize).min(blob.len());
         Ok(Some(BlobPart { total: blob.len() as u64, bytes: blob.slice(from..to) }))
+    }
+    async fn carve(&self, query: CarveQuery) -> Result<Result<CarveParts, RefusedWhy>, SourceClosed> {
+        Ok(self.carver.as_ref().map_or(Err(RefusedWhy::NotSupported), |carver| carver.start(query)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole links over loopback: a journal and a store in memory, everything between them real.
 
 mod bulk;
+mod carve;
 mod chaos;
 mod clocks;
 mod enrolment;

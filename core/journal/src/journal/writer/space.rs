@@ -59,12 +59,11 @@ impl Writer {
         let Some((why, since)) = self.paused.take() else { return };
         let loss = Loss {
             place: "accept_paused".to_owned(),
-            count: 0,
-            bytes: 0,
             why: format!(
                 "accepting was paused for {:.1} s: {why}; visitors waited in the kernel's backlog, those it had no room for are not in this log",
                 lasted.as_secs_f64()
             ),
+            ..Loss::default()
         };
         if let Err(e) = self.write_own(Kind::Loss, &loss) {
             self.paused = Some((why, since));
