@@ -326,7 +326,8 @@ mod tests {
         large.sessions = vec![SessionId([1; 16]); 90];
         large.flows = vec![FlowId([1; 16]); 90];
         let one = large.scope.0[0].clone();
-        large.scope.0 = (0..64u16).map(|port| PacketMatch { a_port: Some(port), since: Some(Timestamp(i64::from(port))), ..one.clone() }).collect();
+        large.scope.0 =
+            (0..64u16).map(|port| PacketMatch { a_port: Some(port), since: Some(Timestamp(i64::from(port))), ..one.clone() }).collect();
         let fitted = large.fit();
         assert!(fitted.json_len() <= StoredFinding::MAX_JSON && fitted.cut > 0, "{fitted:?}");
         assert_eq!((fitted.scope.0.len(), fitted.scope.span()), (1, (Some(Timestamp(0)), Some(Timestamp(2)))));
