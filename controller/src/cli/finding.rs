@@ -40,7 +40,9 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
         if rows.is_empty() {
             return Ok(());
         }
-        shell.out.line("")?;
+        if !title.starts_with("finding ") {
+            shell.out.line("")?;
+        }
         shell.out.heading(title)?;
         story(rows, width).lines().try_for_each(|line| shell.out.line(line))
     };

@@ -71,8 +71,10 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
 
 pub(super) const COLUMNS: &[Column] = &[
     Column::whole("FINDING", short),
-    Column::whole("SEVERITY", |row| shown(row, "severity")),
-    Column::whole("AT", |row| second(row, "at")),
+    Column::whole("SEV", |row| shown(row, "severity")).until(99),
+    Column::whole("SEVERITY", |row| shown(row, "severity")).from(100),
+    Column::whole("AT", minute).until(99),
+    Column::whole("AT", |row| second(row, "at")).from(100),
     Column::whole("TECHNIQUE", |row| {
         row.get("techniques").and_then(Value::as_array).and_then(|all| all.first()).map(crate::screen::wire).unwrap_or_default()
     }),
@@ -84,6 +86,11 @@ pub(super) const COLUMNS: &[Column] = &[
     Column::text("LATE", |row| if row.get("late") == Some(&Value::Bool(true)) { "late".into() } else { String::new() }).from(112),
     Column::text("REASON", |row| shown(row, "summary")),
 ];
+
+/// `01-31T12:01Z`: on a narrow screen the reason needs the room.
+fn minute(row: &Value) -> String {
+    second(row, "at").get(5..16).map(|text| format!("{text}Z")).unwrap_or_default()
+}
 
 /// The eight digits people type.
 pub(super) fn short(row: &Value) -> String {

@@ -103,6 +103,7 @@ impl Follower {
             status,
         };
         follower.warm_up().await?;
+        follower.show();
         Ok(follower)
     }
 
