@@ -231,3 +231,19 @@ async fn the_doctor_names_what_is_wrong_and_what_helps() {
     assert_eq!(down.code, 1);
     assert!(down.out.contains("the daemon is down") && down.out.contains("start glasshive serve"), "{}", down.out);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn coverage_is_printed_from_the_code() {
+    let mut hive = Hive::new().await;
+    let text = hive.run("coverage").await.ok();
+    let objects = hive.run("coverage --json").await.objects();
+    assert_eq!(objects.len(), glasshive_detect::coverage().len());
+    for row in &objects {
+        assert!(text.contains(row["technique"].as_str().unwrap()) && text.contains(row["detector"].as_str().unwrap()), "{row}");
+        for key in ["technique_name", "summary", "topology", "site"] {
+            assert!(row[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {row}");
+        }
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80) && text.ends_with("ATT&CK Enterprise v18\n"), "{text}");
+    hive.stop().await;
+}

@@ -13,6 +13,7 @@ mod narrate;
 
 mod check;
 mod completions;
+mod coverage;
 mod credentials;
 mod doctor;
 mod enroll;
@@ -57,6 +58,7 @@ commands! {
     Replay replay;
     Findings findings;
     Finding finding;
+    Coverage coverage;
     Credentials credentials;
     Files files;
     Stats stats;

@@ -333,6 +333,7 @@ impl Follower {
         status.behind = self.lanes.behind();
         status.waiting = self.late.len() as u64;
         status.dropped = self.panels.values().map(Panel::dropped).sum();
+        status.unknowable = self.panels.values().map(Panel::unknowable).sum();
         status.evicted.clear();
         for panel in self.panels.values() {
             for (name, count) in panel.evicted() {

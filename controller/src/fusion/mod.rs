@@ -65,6 +65,8 @@ pub struct Status {
     pub dropped: u64,
     /// Observations of nets over the limit.
     pub skipped: u64,
+    /// Matters nobody can judge, because records that would tell were lost.
+    pub unknowable: u64,
     /// Keys detectors forgot for want of room, by detector.
     pub evicted: BTreeMap<String, u64>,
     /// Why the last turn failed; it is tried again.

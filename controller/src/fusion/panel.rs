@@ -25,6 +25,7 @@ pub(super) struct Panel {
     ticked: Option<i64>,
     /// What the panel before this one counted.
     dropped: u64,
+    unknowable: u64,
     evicted: BTreeMap<&'static str, u64>,
 }
 
@@ -39,12 +40,13 @@ impl Panel {
                 Err(error) => tracing::error!(%error, net, "detector not built"),
             }
         }
-        Self { seats, ticked: None, dropped: 0, evicted: BTreeMap::new() }
+        Self { seats, ticked: None, dropped: 0, unknowable: 0, evicted: BTreeMap::new() }
     }
 
     /// Takes the place of another panel: goes on with its counts.
     pub(super) fn replaces(&mut self, other: &Self) {
         self.dropped = self.dropped.saturating_add(other.dropped());
+        self.unknowable = self.unknowable.saturating_add(other.unknowable());
         for (name, count) in other.evicted() {
             let sum = self.evicted.entry(name).or_default();
             *sum = sum.saturating_add(count);
@@ -90,6 +92,11 @@ impl Panel {
     /// Findings that did not fit.
     pub(super) fn dropped(&self) -> u64 {
         self.seats.iter().fold(self.dropped, |sum, seat| sum.saturating_add(seat.out.dropped()))
+    }
+
+    /// Matters nobody can judge.
+    pub(super) fn unknowable(&self) -> u64 {
+        self.seats.iter().fold(self.unknowable, |sum, seat| sum.saturating_add(seat.detector.unknowable()))
     }
 
     /// Keys forgotten for want of room, by detector.
