@@ -2,7 +2,7 @@
 //! socket. The command line and the socket use the same types, so an answer cannot depend on the way.
 
 use crate::fail::Failure;
-use glasshive_journal::store::{CredentialQuery, EventQuery, FileQuery, IpPrefix, SessionQuery, StatsQuery};
+use glasshive_journal::store::{CredentialQuery, EventQuery, FileQuery, FindingQuery, FlowQuery, IpPrefix, SessionQuery, StatsQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -50,6 +50,23 @@ pub enum Request {
         /// Which.
         query: FileQuery,
     },
+    /// A page of findings.
+    Findings {
+        /// Which.
+        query: FindingQuery,
+    },
+    /// One finding, its sessions and its flows.
+    Finding {
+        /// Id, or an unambiguous start or end of it.
+        id: String,
+    },
+    /// A page of flows that were refused or left half open.
+    Probes {
+        /// Which.
+        query: FlowQuery,
+    },
+    /// What is alive, what is lost, and what would help.
+    Doctor,
     /// Sums.
     Stats {
         /// Over what.

@@ -40,6 +40,9 @@ pub struct Config {
     /// Nodes the controller dials.
     #[serde(default)]
     pub dial: Vec<Dial>,
+    /// Settings of detectors that run here, by their names.
+    #[serde(default)]
+    pub detect: BTreeMap<String, toml::Table>,
 }
 
 /// Limits of the store.
@@ -187,6 +190,9 @@ fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
             return Err(loaded.refuse(&format!("{key}.retention"), "say how long records are kept, such as retention = \"90d\""));
         }
     }
+    if let Err((name, why)) = crate::fusion::check(&loaded.value.detect) {
+        return Err(loaded.refuse(&format!("detect.{name}"), why));
+    }
     let mut dialled = std::collections::BTreeSet::new();
     for dial in &loaded.value.dial {
         check_name(&dial.node).map_err(|error| loaded.refuse("dial", format!("node: {error}")))?;
@@ -258,6 +264,7 @@ mod tests {
             assert!(error.contains(&format!("net.dmz.{key}")) && error.contains("say "), "{error}");
         }
         assert!(load("lisen = \"10.0.0.1:1\"\n").unwrap_err().contains("did you mean `listen`?"));
+        assert!(load("[detect.nonsense]\nx = 1\n").unwrap_err().contains("no detector of that name runs at the controller"));
         let twice = format!("{NET}[[dial]]\nnode = \"a\"\naddress = \"h:1\"\n[[dial]]\nnode = \"a\"\naddress = \"h:2\"\n");
         assert!(load(&twice).unwrap_err().contains("dialled twice"));
     }

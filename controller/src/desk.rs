@@ -1,4 +1,4 @@
-//! The controller's own log: what operators do, kept as durably and chained as any node's records.
+//! The controller's own log: what operators do and what fusion finds, kept as durably and chained as any node's records.
 //! It is stored under the node name `controller`; nothing that can be audited happens before its
 //! record is durable.
 
@@ -55,8 +55,12 @@ impl Desk {
 
     /// Appends one event; it is durable when this returns.
     pub async fn write<D: Serialize + ?Sized>(&self, kind: Kind, detail: &D) -> Result<u64, Failure> {
-        let envelope = Envelope { kind: kind.number(), ..Envelope::default() };
-        let body = Body::encode(&envelope, detail).map_err(|error| Failure::failed(format!("audit event: {error}")))?;
+        self.record("", &Envelope { kind: kind.number(), ..Envelope::default() }, detail).await
+    }
+
+    /// Appends one event about a net; it is durable when this returns.
+    pub async fn record<D: Serialize + ?Sized>(&self, net: &str, envelope: &Envelope, detail: &D) -> Result<u64, Failure> {
+        let body = Body::encode(envelope, detail).map_err(|error| Failure::failed(format!("event of the controller: {error}")))?;
         let mut head = self.head.lock().await;
         let (seq, chain) = (head.0 + 1, head.1);
         let wall_ns = now_ns();
@@ -66,7 +70,7 @@ impl Desk {
         bytes.extend_from_slice(&record);
         let batch = NodeBatch {
             node: NODE.to_owned(),
-            net: String::new(),
+            net: net.to_owned(),
             log: self.log,
             first: seq,
             chain_before: chain,
@@ -76,7 +80,7 @@ impl Desk {
         self.store
             .append(batch)
             .await
-            .map_err(|error| Failure::failed(format!("the audit event could not be kept, so nothing was done: {error}")))?;
+            .map_err(|error| Failure::failed(format!("the event could not be kept, so nothing was done: {error}")))?;
         *head = (seq, chain_hash(&chain, &leaf_hash(&record)));
         Ok(seq)
     }

@@ -1,6 +1,6 @@
 //! The controller: lets nodes in, keeps what they send, and shows it.
 //!
-//! Nodes → `link::server` → [`ingest`] → store (log and summary) → [`query`] → [`admin`] socket →
+//! Nodes → `link::server` → [`ingest`] → store (log and summary; [`fusion`] adds findings) → [`query`] → [`admin`] socket →
 //! [`cli`]. The command line asks the running daemon, or opens the store itself when there is none;
 //! both go through [`query::start`], so that an answer cannot depend on the way.
 //!
@@ -14,11 +14,13 @@ pub mod config;
 pub mod desk;
 pub mod export;
 pub mod fail;
+pub mod fusion;
 pub mod ingest;
 pub mod live;
 pub mod query;
 pub mod screen;
 pub mod serve;
+pub mod sight;
 pub mod streams;
 pub mod terminal;
 pub mod view;

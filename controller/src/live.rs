@@ -13,6 +13,9 @@ pub trait Live: Send + Sync + 'static {
     /// Facts of the link by node: connected, remote, version, clock offset.
     fn links(&self) -> BTreeMap<String, Map<String, Value>>;
 
+    /// Where fusion stands.
+    fn fusion(&self) -> crate::fusion::Status;
+
     /// Opens what a node sealed (age, base64).
     fn unseal(&self, sealed: &str) -> Result<Vec<u8>, Failure>;
 

@@ -1,15 +1,17 @@
-//! The daemon, read from the top: store (with the lock), identity, own log, link, admin socket.
+//! The daemon, read from the top: store (with the lock), identity, own log, link, fusion, admin socket.
 
 use crate::admin;
 use crate::client::{close_store, open_store};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::fail::Failure;
+use crate::fusion::{self, Follower};
 use crate::ingest::StoreIngest;
 use crate::live::Live;
 use crate::query::Context;
 use futures_util::future::BoxFuture;
 use glasshive_daemon::shutdown::Shutdown;
+use glasshive_detect::DetectorDef;
 use glasshive_event::Kind;
 use glasshive_event::detail::Health;
 use glasshive_journal::store::{Store, StoreError, StoreHandle};
@@ -46,6 +48,8 @@ pub struct Running {
     stop_admin: CancellationToken,
     admin: JoinHandle<()>,
     notices: JoinHandle<()>,
+    stop_fusion: CancellationToken,
+    fusion: JoinHandle<()>,
 }
 
 /// Opens the store. A command that found no daemon may hold it for a moment: that is waited out, so
@@ -65,6 +69,11 @@ async fn open_patiently(config: &Config) -> Result<(Store, StoreHandle), Failure
 
 /// Makes every part in order and binds eagerly: what can fail fails here.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Failure> {
+    start_with(config, shutdown, glasshive_detect::DETECTORS).await
+}
+
+/// [`start`] with another table of detectors.
+pub async fn start_with(config: Config, shutdown: Shutdown, detectors: &'static [DetectorDef]) -> Result<Running, Failure> {
     let (store, handle) = open_patiently(&config).await?;
     let identity = Arc::new(load_identity(&config)?);
     let desk = Arc::new(Desk::open(handle.clone(), &config.state_dir).await?);
@@ -83,24 +92,39 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Failur
         let node: NodeName = dial.node.parse().map_err(Failure::usage)?;
         server.dial(node, dial.address.to_string());
     }
-    let live = Daemon { server: server.clone(), identity: Arc::clone(&identity), files: config.state_dir.join("files") };
+    let board = fusion::Board::default();
+    let parts = fusion::Parts {
+        store: handle.clone(),
+        desk: Arc::clone(&desk),
+        path: config.state_dir.join("fusion"),
+        detectors,
+        settings: fusion::Settings::of(&config),
+        board: board.clone(),
+    };
+    let follower = Follower::open(parts).await?;
+    let live = Daemon { server: server.clone(), identity: Arc::clone(&identity), files: config.state_dir.join("files"), board };
     let context =
         Context { store: handle, config: Arc::new(config), desk: Arc::clone(&desk), identity: Some(identity), live: Some(Arc::new(live)) };
     health(&desk, "start", json!({"listen": listen.to_string(), "version": env!("CARGO_PKG_VERSION")})).await?;
+    let stop_fusion = CancellationToken::new();
+    let fusion = tokio::spawn(follower.run(stop_fusion.clone()));
     let stop_admin = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(socket, context.clone(), stop_admin.clone()));
     tracing::info!(%listen, socket = %context.config.socket.display(), nets = context.config.net.len(), "controller serves");
-    Ok(Running { listen, context, server, store, stop_admin, admin, notices })
+    Ok(Running { listen, context, server, store, stop_admin, admin, notices, stop_fusion, fusion })
 }
 
 impl Running {
     /// Drains: answers end, nodes are told goodbye, what was taken is durable, the store closes.
     pub async fn stop(self) -> Result<(), Failure> {
-        let Self { context, server, store, stop_admin, admin, notices, .. } = self;
+        let Self { context, server, store, stop_admin, admin, notices, stop_fusion, fusion, .. } = self;
         stop_admin.cancel();
         let _ = tokio::time::timeout(DRAIN, admin).await;
         let _ = tokio::time::timeout(DRAIN, server.shutdown()).await;
         drop(server);
+        // After the last batch was taken: the checkpoint says how far it was looked at.
+        stop_fusion.cancel();
+        let _ = tokio::time::timeout(DRAIN, fusion).await;
         let desk = Arc::clone(&context.desk);
         let live = context.live.is_some();
         drop(context);
@@ -142,6 +166,7 @@ struct Daemon {
     server: Server<StoreIngest>,
     identity: Arc<ControllerIdentity>,
     files: PathBuf,
+    board: fusion::Board,
 }
 
 impl Live for Daemon {
@@ -167,6 +192,10 @@ impl Live for Daemon {
                 (node.node.to_string(), facts)
             })
             .collect()
+    }
+
+    fn fusion(&self) -> fusion::Status {
+        self.board.status()
     }
 
     fn unseal(&self, sealed: &str) -> Result<Vec<u8>, Failure> {

@@ -35,6 +35,7 @@ async fn hostile_bytes_are_inert_in_every_command() {
     let mut node = Node::new("edge-1", 1);
     let sealer = hive.sealer();
     let mut ids = Vec::new();
+    let mut findings = Vec::new();
     for (index, bytes) in HOSTILE.iter().enumerate() {
         let n = index as u8 + 1;
         let text = String::from_utf8_lossy(bytes).into_owned();
@@ -87,6 +88,18 @@ async fn hostile_bytes_are_inert_in_every_command() {
         };
         node.add(at(n, 9), Kind::Malformed, &open, &malformed);
         node.add(at(n, 10), Kind::Loss, &open, &Loss { place: text.clone(), count: 1, bytes: 1, why: text.clone(), ..Loss::default() });
+        // What a sensor says is what it read off the wire, or what an adversary on it likes.
+        let ends = open.wire.unwrap();
+        let flow = serde_json::json!({"flow": glasshive_event::FlowId([n; 16]), "first": at(n, 0), "last": at(n, 9), "protocol": 6,
+            "wire": ends, "state": text, "community_id": text, "application": {"protocol": text, "sni": wire()}, "layers": [text]});
+        node.add(at(n, 10), Kind::Flow, &open, &flow);
+        let id = glasshive_event::FindingId([n; 16]);
+        findings.push(id);
+        let finding = serde_json::json!({"finding": id, "detector": text, "version": 1, "at": at(n, 10), "first": at(n, 1), "key": text,
+            "severity": "high", "techniques": [text, "T1021"], "use_cases": [text], "actor": "192.0.2.7", "summary": text,
+            "evidence": [{"metric": text, "value": 1e300, "threshold": 0.25, "samples": [text]}],
+            "sessions": [open.session], "flows": [glasshive_event::FlowId([n; 16])]});
+        node.add(at(n, 10), Kind::Finding, &Default::default(), &finding);
         let (end, mut close) = closed(n, 1);
         close.reason.clone_from(&text);
         close.error = Some(text);
@@ -103,6 +116,10 @@ async fn hostile_bytes_are_inert_in_every_command() {
         &["credentials", "--since", long_ago, "--reveal", "--reason", "test"],
         &["files"],
         &["nodes"],
+        &["findings"],
+        &["findings", "--technique", "T1021"],
+        &["sessions", "--probes"],
+        &["doctor"],
         &["stats", "--by", "service", "--since", long_ago],
         &["stats", "--by", "hour", "--since", long_ago],
         &["stats", "--by", "source", "--since", long_ago],
@@ -122,6 +139,11 @@ async fn hostile_bytes_are_inert_in_every_command() {
         add(&["session", &format!("{id}\x1b[2J")]);
         add(&["revoke", "\x1b[2J", "--reason", "x"]);
         add(&["enroll", "a", "--net", "\x1b[2J\u{202e}", "--role", "decoys"]);
+    }
+    for id in &findings {
+        let id = id.to_string();
+        lines.push(vec!["finding".into(), id.clone()]);
+        lines.push(vec!["finding".into(), format!("{id}\x1b[2J")]);
     }
     for words in &lines {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -148,6 +170,13 @@ async fn hostile_bytes_are_inert_in_every_command() {
         let wanted = serde_json::to_value(WireText::from_bytes(bytes)).unwrap();
         assert!(users.iter().any(|row| row["user"] == wanted), "{wanted}");
     }
+
+    let told = hive.run("findings --json").await.objects();
+    for bytes in HOSTILE {
+        let wanted = serde_json::json!(String::from_utf8_lossy(bytes));
+        assert!(told.iter().any(|row| row["summary"] == wanted), "{wanted}");
+    }
+    assert_eq!(hive.run(&format!("finding {}", findings[0])).await.code, 0);
 
     // Exports: no formula in a cell, names of ours only, records whole.
     for (index, id) in ids.iter().enumerate() {

@@ -13,11 +13,15 @@ mod narrate;
 
 mod check;
 mod completions;
+mod coverage;
 mod credentials;
+mod doctor;
 mod enroll;
 mod events;
 mod export;
 mod files;
+mod finding;
+mod findings;
 mod man;
 mod nodes;
 mod replay;
@@ -48,9 +52,13 @@ commands! {
     Enroll enroll;
     Revoke revoke;
     Nodes nodes;
+    Doctor doctor;
     Sessions sessions;
     Session session;
     Replay replay;
+    Findings findings;
+    Finding finding;
+    Coverage coverage;
     Credentials credentials;
     Files files;
     Stats stats;
@@ -80,10 +88,11 @@ const EXAMPLES: &str = "Examples:
   glasshive sessions --since 24h --source 192.0.2.7 who came
   glasshive session 3f9a01bc                        what they did, in order
   glasshive replay 3f9a01bc                         see it as they saw it
+  glasshive findings --min-severity medium          what the detectors say
   glasshive tail -f                                 watch live
   glasshive export session 3f9a01bc --format jsonl -o case-7
 
-Ids: give a whole session id, or at least 4 digits of its start or end.
+Ids: give a whole session or finding id, or at least 4 digits of its start or end.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 verification failed,
 6 daemon or node not reachable.";
 

@@ -86,7 +86,11 @@ pub(super) fn event(event: &Value) -> (String, String) {
                 .map_or_else(|| text("bytes"), |bytes| glasshive_event::text::escape_bytes(&bytes));
             format!("{}: {} at byte {}: {bytes}{}", text("protocol"), text("what"), text("offset"), some("looks_like", ", looks like "))
         }
-        "finding" => format!("{} {}", text("detector"), text("techniques")),
+        "flow" => {
+            let end = |key: &str| detail.get("wire").map(|wire| crate::screen::endpoint(wire, key)).unwrap_or_default();
+            format!("{} to {}, {}{}", end("source"), end("destination"), text("state"), some("end", ", ended by "))
+        }
+        "finding" => format!("{} {} {}{}", text("severity"), text("detector"), text("techniques"), some("summary", ": ")),
         "device" => text("raw"),
         "audit" => {
             format!("{} {} by {} (uid {}){}", text("action"), text("object"), text("user"), text("uid"), some("reason", ", because: "))

@@ -25,7 +25,7 @@ pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
     shell.out.table(COLUMNS, &rows, "no nodes: let one in with glasshive enroll NODE --net NET --role decoys")
 }
 
-const COLUMNS: &[Column] = &[
+pub(super) const COLUMNS: &[Column] = &[
     Column::text("NODE", |row| shown(row, "node")),
     Column::text("NET", |row| shown(row, "net")),
     Column::text("ROLE", |row| shown(row, "role")),

@@ -1,8 +1,8 @@
 //! `glasshive session ID`
 
 use super::filters::Reveal;
-use super::sessions::{did, place, short};
-use super::{Shell, narrate};
+use super::sessions::{did, flow_line, place, short};
+use super::{Shell, findings, narrate};
 use crate::ask::Request;
 use crate::fail::Failure;
 use crate::screen::{endpoint, lasted, number, plural, shown, size, story};
@@ -36,6 +36,28 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     shell.out.heading(&format!("session {}", shown(session, "session")))?;
     for line in header(session, shell.out.width).lines() {
         shell.out.line(line)?;
+    }
+    let width = shell.out.width;
+    let flows: Vec<_> = of("flow")
+        .iter()
+        .map(|flow| {
+            let how = if shown(flow, "join") == "exact" { "joined by key" } else { "joined by tuple and time" };
+            [String::new(), how.to_owned(), format!("{}; sensor {}", flow_line(flow), shown(flow, "node"))]
+        })
+        .collect();
+    let found: Vec<_> = of("finding")
+        .iter()
+        .map(|finding| {
+            let text = format!("{} {}", shown(finding, "techniques"), shown(finding, "summary"));
+            [findings::short(finding), shown(finding, "severity"), text]
+        })
+        .collect();
+    for (title, rows) in [("on the wire", flows), ("findings", found)] {
+        if !rows.is_empty() {
+            shell.out.line("")?;
+            shell.out.heading(title)?;
+            story(&rows, width).lines().try_for_each(|line| shell.out.line(line))?;
+        }
     }
     let children = of("child");
     if !children.is_empty() {

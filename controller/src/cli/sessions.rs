@@ -5,7 +5,7 @@ use super::filters::{Paging, Span, Visit};
 use crate::ask::Request;
 use crate::fail::Failure;
 use crate::screen::{Column, endpoint, lasted, number, plural, second, shown, size};
-use glasshive_journal::store::SessionQuery;
+use glasshive_journal::store::{FlowQuery, SessionQuery};
 use serde_json::Value;
 
 /// List sessions, newest first
@@ -14,7 +14,11 @@ use serde_json::Value;
   glasshive sessions --since 2h                     the last two hours
   glasshive sessions --source 192.0.2.0/24 --json   one prefix, for a program
   glasshive sessions --user root --service ssh      who tried root over ssh
-  glasshive sessions --hash 9f86d081…               who brought this file or secret")]
+  glasshive sessions --hash 9f86d081…               who brought this file or secret
+  glasshive sessions --probes --since 1h            who knocked: refused and half-open SYNs
+
+--probes lists flows the sensor saw that never became a session; of the filters it takes
+--since, --until, --net, --source, --limit and --cursor.")]
 pub(super) struct Args {
     #[command(flatten)]
     span: Span,
@@ -29,11 +33,17 @@ pub(super) struct Args {
     /// Also sessions opened inside others (tunnels, FTP data)
     #[arg(long, help_heading = "Filters")]
     children: bool,
+    /// Instead: TCP flows without a completed handshake and without a session
+    #[arg(long, conflicts_with_all = ["decoy", "service", "user", "hash", "node", "fingerprint", "children"])]
+    probes: bool,
     #[command(flatten)]
     paging: Paging,
 }
 
 pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
+    if args.probes {
+        return probes(args, shell).await;
+    }
     let query = SessionQuery {
         since: args.span.since,
         until: args.span.until,
@@ -57,6 +67,58 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
         shell.out.table(COLUMNS, &rows, "no sessions: widen the filters, or watch for one with glasshive tail -f")?;
     }
     shell.next_page(&end)
+}
+
+async fn probes(args: Args, shell: &mut Shell) -> Result<(), Failure> {
+    let query = FlowQuery {
+        since: args.span.since,
+        until: args.span.until,
+        net: args.span.net,
+        source: args.visit.source,
+        probes: true,
+        limit: args.paging.limit(),
+        cursor: args.paging.cursor(),
+    };
+    let (rows, end) = shell.all(Request::Probes { query }).await?;
+    if shell.out.json {
+        rows.iter().try_for_each(|row| shell.out.object(row))?;
+    } else {
+        shell.out.table(PROBES, &rows, "no probes: widen the filters; they are seen by a sensor only")?;
+    }
+    shell.next_page(&end)
+}
+
+const PROBES: &[Column] = &[
+    Column::whole("FIRST", |row| second(row, "first")),
+    Column::text("SOURCE", |row| endpoint(row, "source")),
+    Column::text("DESTINATION", |row| endpoint(row, "destination")),
+    Column::whole("STATE", |row| shown(row, "state")),
+    Column::number("PACKETS", |row| number(row, "packets_in").saturating_add(number(row, "packets_out")).to_string()),
+    Column::text("NET", |row| shown(row, "net")).from(100),
+    Column::text("SENSOR", |row| shown(row, "node")).from(112),
+    Column::whole("FLOW", |row| shown(row, "flow")).from(132),
+];
+
+/// A flow on one line: ends, state, counts, what was spoken.
+pub(super) fn flow_line(flow: &Value) -> String {
+    let protocol = match number(flow, "protocol") {
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        1 | 58 => "icmp".to_owned(),
+        other => format!("ip {other}"),
+    };
+    let spoken = shown(flow, "application");
+    let spoken = if spoken.is_empty() { spoken } else { format!(", {spoken}") };
+    let loss = if flow.get("loss") == Some(&Value::Bool(true)) { ", packets were lost meanwhile" } else { "" };
+    format!(
+        "{protocol} {} to {}, {} {}, {} in, {} out{spoken}{loss}",
+        endpoint(flow, "source"),
+        endpoint(flow, "destination"),
+        shown(flow, "state"),
+        lasted(number(flow, "duration_ns")),
+        size(number(flow, "bytes_in")),
+        size(number(flow, "bytes_out")),
+    )
 }
 
 pub(super) const COLUMNS: &[Column] = &[

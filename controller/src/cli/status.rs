@@ -86,6 +86,10 @@ fn screen(status: &Value, width: u16) -> Vec<String> {
             lines.push(format!("        {title:9} {text}"));
         }
     }
+    let findings = number(today, "findings");
+    if findings > 0 {
+        lines.push(format!("        findings  told {}: glasshive findings", plural(findings, "time")));
+    }
     let bytes = number(today, "bytes_in").saturating_add(number(today, "bytes_out"));
     if bytes > 0 {
         lines.push(format!("        traffic   {}", size(bytes)));

@@ -8,8 +8,11 @@ use glasshive_journal::store::{CredentialQuery, FileQuery, SessionQuery, StatsQu
 
 pub(super) async fn sessions(cx: &Context, query: SessionQuery, sink: &mut Sink) -> Result<Option<String>, Failure> {
     let page = cx.store.sessions(query).await?;
-    for row in &page.rows {
-        sink.item(view::session(row)).await?;
+    let joins = cx.store.joins(page.rows.clone()).await?;
+    for (row, join) in page.rows.iter().zip(joins) {
+        let mut session = view::session(row);
+        super::sessions::with_join(&mut session, join);
+        sink.item(session).await?;
     }
     Ok(page.next.map(|cursor| cursor.0))
 }

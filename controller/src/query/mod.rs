@@ -1,10 +1,13 @@
 //! One way to answer a question, whether it came over the admin socket or the command line opened
 //! the store itself. Lists read the summary only; a session opens the few segments it lies in.
 
+mod doctor;
 mod events;
+mod findings;
 mod lists;
 mod nodes;
 mod packets;
+pub mod resolve;
 mod sessions;
 
 use crate::ask::{Answer, End, Request};
@@ -90,6 +93,10 @@ async fn answer(cx: &Context, by: &Operator, request: Request, sink: &mut Sink) 
         Request::Sessions { query } => lists::sessions(cx, query, sink).await,
         Request::Credentials { query, reveal } => lists::credentials(cx, by, query, reveal, sink).await,
         Request::Files { query } => lists::files(cx, query, sink).await,
+        Request::Findings { query } => findings::list(cx, query, sink).await,
+        Request::Finding { id } => findings::show(cx, &id, sink).await,
+        Request::Probes { query } => findings::probes(cx, query, sink).await,
+        Request::Doctor => doctor::run(cx, sink).await,
         Request::Stats { query } => lists::stats(cx, query, sink).await,
         Request::Session { id, reveal } => sessions::show(cx, by, &id, reveal, sink).await,
         Request::Streams { id, follow } => sessions::streams(cx, &id, follow, sink).await,

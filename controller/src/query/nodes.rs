@@ -17,7 +17,7 @@ const MAX_TTL: u64 = 7 * 86_400;
 const DAY_NS: i64 = 86_400_000_000_000;
 
 /// All nodes by name: enrolled, waiting to join, or known by their records.
-async fn gather(cx: &Context) -> Result<BTreeMap<String, Map<String, Value>>, Failure> {
+pub(super) async fn gather(cx: &Context) -> Result<BTreeMap<String, Map<String, Value>>, Failure> {
     let mut nodes: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for status in cx.store.nodes(None).await? {
         nodes.insert(status.row.node.clone(), known(&status));

@@ -1,12 +1,12 @@
 //! One session: who, where, its children, its events in order; and its streams for a replay.
 
+use super::findings::typed;
 use super::{Context, Sink, allow_reveal};
 use crate::desk::Operator;
 use crate::fail::Failure;
-use crate::view;
+use crate::{sight, view};
 use glasshive_event::{Kind, SessionId};
-use glasshive_journal::store::{Lookup, SessionQuery, SessionRow, StoredEvent};
-use serde_json::Value;
+use glasshive_journal::store::{Join, Lookup, SessionQuery, SessionRow, StoredEvent};
 use std::collections::BTreeSet;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -42,11 +42,11 @@ pub(super) async fn children(cx: &Context, parent: SessionId) -> Result<Vec<Sess
     Ok(rows)
 }
 
-fn typed(mut value: Value, kind: &str) -> Value {
-    if let Value::Object(map) = &mut value {
-        map.insert("type".to_owned(), Value::String(kind.to_owned()));
+/// Says how a session or flow was joined with its other half.
+pub(super) fn with_join(value: &mut serde_json::Value, join: Option<Join>) {
+    if let (serde_json::Value::Object(map), Some(join)) = (value, join) {
+        map.insert("join".to_owned(), sight::join(join).into());
     }
-    value
 }
 
 pub(super) async fn show(
@@ -61,7 +61,18 @@ pub(super) async fn show(
         Some(reason) => Some(allow_reveal(cx, by, &format!("session {}", row.session), reason).await?),
         None => None,
     };
-    sink.item(typed(view::session(&row), "session")).await?;
+    let joined = cx.store.session_flows(&row).await?;
+    let mut session = view::session(&row);
+    with_join(&mut session, joined.first().map(|joined| joined.join));
+    sink.item(typed(session, "session")).await?;
+    for joined in &joined {
+        let mut flow = sight::flow(&joined.flow);
+        with_join(&mut flow, Some(joined.join));
+        sink.item(typed(flow, "flow")).await?;
+    }
+    for finding in cx.store.session_findings(row.session).await? {
+        sink.item(typed(sight::finding(&finding), "finding")).await?;
+    }
     for child in children(cx, row.session).await? {
         sink.item(typed(view::session(&child), "child")).await?;
     }

@@ -4,15 +4,22 @@
 //! socket, so that live packets and the same packets from a file give the same findings. Its memory
 //! is bounded by [`window`]'s maps, and what they forget is counted.
 //!
-//! Adding one is a file with its settings, its `pub(super) static DETECTOR: DetectorDef`, the
+//! Adding one is a file with its settings, its `pub(crate) const DETECTOR: DetectorDef`, the
 //! implementation and its tests, and one line in [`DETECTORS`].
 #![forbid(unsafe_code)]
 
+pub mod coverage;
+mod detectors;
 mod finding;
+mod matter;
 pub mod segment;
 mod stored;
+#[cfg(test)]
+mod testing;
 pub mod window;
+mod works;
 
+pub use coverage::{CoverageRow, coverage};
 pub use finding::{Evidence, Finding, Findings};
 pub use glasshive_event::Severity;
 pub use segment::{Segment, Vantage};
@@ -21,12 +28,16 @@ use glasshive_event::Timestamp;
 use glasshive_event::observation::Observation;
 use std::sync::Arc;
 
-/// Every detector, in the order `glasshive coverage` prints. This build has none yet: the pieces
-/// detectors are made of come first.
-pub static DETECTORS: &[DetectorDef] = &[];
+/// Every detector, in the order `glasshive coverage` prints.
+pub static DETECTORS: &[DetectorDef] = &[
+    detectors::scan::DETECTOR,
+    detectors::port_mismatch::DETECTOR,
+    detectors::weak_crypto::DETECTOR,
+];
 
 /// Where a detector runs. None runs at both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Site {
     /// In the sensor, on packets and device lines, by packet time.
     Wire,
@@ -52,6 +63,8 @@ pub struct DetectorDef {
     pub use_cases: &'static [&'static str],
     /// What it looks for, in one sentence.
     pub summary: &'static str,
+    /// What must be where for it to see anything, in one sentence.
+    pub topology: &'static str,
     /// Builds it from its table `[detect.NAME]` (empty when not given) and the segment's list.
     pub build: Build,
 }
@@ -81,6 +94,11 @@ pub trait Detector: Send {
     fn evicted(&self) -> u64 {
         0
     }
+
+    /// Matters nobody can judge, because records that would tell were lost or a side was not heard.
+    fn unknowable(&self) -> u64 {
+        0
+    }
 }
 
 /// Reads a detector's settings into its type, naming the detector in the error.
@@ -105,8 +123,8 @@ mod tests {
     /// What must hold of every row; also tried on rows that break it.
     fn fault(def: &DetectorDef) -> Option<String> {
         let named = !def.name.is_empty() && def.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if !named || def.summary.is_empty() || def.version == 0 || def.techniques.is_empty() {
-            return Some("a row needs a snake_case name, a version, a summary and a technique".to_owned());
+        if !named || def.summary.is_empty() || def.topology.is_empty() || def.version == 0 || def.techniques.is_empty() {
+            return Some("a row needs a snake_case name, a version, a summary, a topology and a technique".to_owned());
         }
         if let Some(id) = def.techniques.iter().find(|id| attack::technique(id).is_none()) {
             return Some(format!("{id} is not in the pinned table"));
@@ -133,6 +151,7 @@ mod tests {
         techniques: &["T1595"],
         use_cases: &["DUC0159"],
         summary: "Sees nothing.",
+        topology: "None.",
         build,
     };
 
@@ -156,6 +175,7 @@ mod tests {
             DetectorDef { techniques: &["T9999"], ..ROW },
             DetectorDef { use_cases: &["DUC1"], ..ROW },
             DetectorDef { summary: "", ..ROW },
+            DetectorDef { topology: "", ..ROW },
         ] {
             assert!(fault(&broken).is_some(), "{broken:?}");
         }

@@ -2,6 +2,7 @@
 //! and its detectors learn of the personas.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Where a net stands, which decides the technique's wording (a scan from outside is T1595, inside T1046).
@@ -91,6 +92,11 @@ impl Segment {
     /// What is declared there.
     pub fn open(&self, address: IpAddr, port: u16, transport: &str) -> Option<&Open> {
         self.open.iter().find(|open| open.address == address && open.port == port && open.transport == transport)
+    }
+
+    /// The decoys' addresses, each once.
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.decoys.iter().copied().chain(self.open.iter().map(|open| open.address)).collect()
     }
 
     /// Whether the address is a decoy's.

@@ -88,6 +88,13 @@ impl FlowId {
         Self(*uuid::Builder::from_custom_bytes(bytes).into_uuid().as_bytes())
     }
 
+    /// The millisecond its first packet was captured in: what an export of the flow begins with.
+    pub fn opened(&self) -> crate::Timestamp {
+        let [a, b, c, d, e, f, ..] = self.0;
+        let millis = i64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        crate::Timestamp(millis.saturating_mul(1_000_000))
+    }
+
     /// The eight characters people type: the last eight hexadecimal digits.
     pub fn short(&self) -> String {
         short(&self.to_string())

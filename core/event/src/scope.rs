@@ -46,6 +46,11 @@ impl PacketMatch {
         }
     }
 
+    /// Everything between two hosts.
+    pub fn between(a: IpAddr, b: IpAddr) -> Self {
+        Self { a: Some(a), b: Some(b), ..Self::default() }
+    }
+
     /// Everything one host sends or receives.
     pub fn host(host: IpAddr, since: Timestamp, until: Timestamp) -> Self {
         Self { a: Some(host), since: Some(since), until: Some(until), ..Self::default() }

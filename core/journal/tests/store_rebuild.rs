@@ -5,7 +5,7 @@
 #[path = "store_support/mod.rs"]
 mod support;
 
-use glasshive_event::{Kind, SessionId};
+use glasshive_event::{FindingId, FlowId, Kind, SessionId};
 use glasshive_journal::store::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let event = (0usize..3, proptest::option::of(0u8..6), 0u8..14, -30i8..60, any::<u8>())
+    let event = (0usize..3, proptest::option::of(0u8..6), 0u8..16, -30i8..60, any::<u8>())
         .prop_map(|(node, session, what, hour, pick)| Step::Event { node, session, what, hour, pick });
     let step = prop_oneof![
         60 => event,
@@ -65,6 +65,23 @@ fn event(node: &mut Node, session: Option<(SessionId, u8)>, what: u8, wall: i64,
         10 => (Kind::Health, json!({"what": "heartbeat"})),
         11 => (Kind::Gap, json!({"from": pick, "why": "crash"})),
         12 => (Kind::Finding, json!({"finding": "f"})),
+        13 => (
+            Kind::Finding,
+            json!({"finding": FindingId([pick % 3; 16]), "at": wall, "first": T0, "severity": "high", "late": pick % 2 == 0,
+                   "sessions": [session_id(T0, u64::from(pick % 3) * 100), session_id(wall, 7)], "summary": format!("s{pick}")}),
+        ),
+        14 => {
+            let first = T0 + i64::from(pick % 4) * 7 * HOUR;
+            let mut id = session_id(first, u64::from(pick % 6)).0;
+            id[6] = 0x80;
+            let ends =
+                json!({"source": {"ip": format!("192.0.2.{}", pick % 3), "port": 4000}, "destination": {"ip": "198.51.100.1", "port": 22}});
+            (
+                Kind::Flow,
+                json!({"flow": FlowId(id), "seq": pick % 2, "first": first, "last": first + i64::from(pick), "protocol": 6, "wire": ends,
+                       "established": pick % 2 == 0, "conn": (pick % 5 == 0).then_some("22".repeat(16)), "state": format!("S{}", pick % 3)}),
+            )
+        }
         _ => (Kind::Stream, json!({"channel": 0})),
     };
     node.event(kind, wall, visitor.as_ref(), detail);

@@ -2,6 +2,8 @@
 //! position they stand for.
 
 use super::config::StoreError;
+use super::findings::FindingRow;
+use super::flows::FlowRow;
 use super::fold::{self, Detail, Event, HOUR_NS};
 use super::keys::{self, Posting};
 use super::log::StoredGap;
@@ -68,7 +70,7 @@ pub(crate) fn session_day(session: &SessionId, received_ns: i64) -> Day {
 }
 
 /// Rows of one kind, decoded.
-struct Table<R> {
+pub(crate) struct Table<R> {
     tag: u8,
     rows: HashMap<Vec<u8>, (R, bool)>,
 }
@@ -79,7 +81,7 @@ impl<R: Row> Table<R> {
     }
 
     /// The row of a key, to be changed; read from the day when it is not here, new when it is not there.
-    fn change(&mut self, segment: &Segment, parts: &[&[u8]], change: impl FnOnce(&mut R)) -> Result<(), StoreError> {
+    pub(crate) fn change(&mut self, segment: &Segment, parts: &[&[u8]], change: impl FnOnce(&mut R)) -> Result<(), StoreError> {
         let slot = match self.rows.entry(keys::key(self.tag, parts)) {
             Entry::Occupied(slot) => slot.into_mut(),
             Entry::Vacant(slot) => {
@@ -116,7 +118,9 @@ impl<R: Row> Table<R> {
 pub(crate) struct DayWork {
     pub(crate) segment: Arc<Segment>,
     positions: BTreeMap<LogId, u64>,
-    sessions: Table<SessionRow>,
+    pub(crate) sessions: Table<SessionRow>,
+    pub(crate) flows: Table<FlowRow>,
+    pub(crate) findings: Table<FindingRow>,
     credentials: Table<CredentialRow>,
     files: Table<FileRow>,
     hours: Table<HourRow>,
@@ -145,6 +149,8 @@ impl DayWork {
             segment,
             positions,
             sessions: Table::new(keys::SESSION),
+            flows: Table::new(keys::FLOW),
+            findings: Table::new(keys::FINDING),
             credentials: Table::new(keys::CREDENTIAL),
             files: Table::new(keys::FILE),
             hours: Table::new(keys::HOUR),
@@ -183,6 +189,7 @@ impl DayWork {
         }
         if first {
             self.mark(keys::key(keys::ENDING, &[&keys::reversed(&session)]));
+            self.joinable(event, session);
             if let Some(parent) = event.envelope.parent {
                 self.mark(keys::key(keys::CHILD, &[&parent.0, &session.0]));
             }
@@ -232,6 +239,7 @@ impl DayWork {
         match &event.detail {
             Detail::Login(login) => self.login(event, login, source),
             Detail::File(file) => self.file(event, file),
+            Detail::Finding(finding) => self.finding(event, finding),
             _ => Ok(()),
         }
     }
@@ -259,6 +267,8 @@ impl DayWork {
         }
         let mut batch = Batch::new();
         self.sessions.put(&mut batch);
+        self.flows.put(&mut batch);
+        self.findings.put(&mut batch);
         self.credentials.put(&mut batch);
         self.files.put(&mut batch);
         self.hours.put(&mut batch);
@@ -273,6 +283,8 @@ impl DayWork {
         }
         self.segment.apply(batch).map_err(StoreError::database(self.segment.dir().display().to_string()))?;
         self.sessions.settle();
+        self.flows.settle();
+        self.findings.settle();
         self.credentials.settle();
         self.files.settle();
         self.hours.settle();
@@ -315,7 +327,16 @@ impl DayWork {
         }
     }
 
-    fn mark(&mut self, key: Vec<u8>) {
+    pub(crate) fn mark(&mut self, key: Vec<u8>) {
         self.marks.insert(key);
+    }
+
+    /// Whether a mark is there, stored or about to be.
+    pub(crate) fn is_marked(&self, key: &[u8]) -> Result<bool, StoreError> {
+        if self.marks.contains(key) {
+            return Ok(true);
+        }
+        let stored = self.segment.get(key).map_err(StoreError::database(self.segment.dir().display().to_string()))?;
+        Ok(stored.is_some())
     }
 }

@@ -9,7 +9,7 @@ use super::rows::{
     Sample, SessionRow, SourceRow, Span, UserRow,
 };
 use glasshive_event::detail::{File, Gap, Hello, Login, Loss, SessionClose, SessionOpen};
-use glasshive_event::{Envelope, Kind, LogId, RecordView, WireText};
+use glasshive_event::{Envelope, Flow, Kind, LogId, RecordView, StoredFinding, WireText};
 use serde::Deserialize;
 use std::net::IpAddr;
 
@@ -42,6 +42,8 @@ pub(crate) enum Detail {
     Hello(Box<Hello>),
     Loss(Box<Loss>),
     Gap(Box<Gap>),
+    Flow(Box<Flow>),
+    Finding(Box<StoredFinding>),
     Heartbeat,
     Other,
 }
@@ -90,6 +92,8 @@ impl Detail {
             Kind::Hello => boxed(json).map(Self::Hello),
             Kind::Loss => boxed(json).map(Self::Loss),
             Kind::Gap => boxed(json).map(Self::Gap),
+            Kind::Flow => boxed(json).map(Self::Flow),
+            Kind::Finding => boxed(json).map(Self::Finding),
             Kind::Health => boxed::<What>(json).filter(|health| health.what == "heartbeat").map(|_| Self::Heartbeat),
             _ => None,
         };
@@ -378,7 +382,8 @@ pub(crate) fn fold_node(row: &mut NodeRow, event: &Event<'_>) {
     if new {
         row.node = event.node.to_owned();
     }
-    if row.net != event.net && row.received_ns <= event.received_ns {
+    // The controller writes findings of every net into its one log; they do not make it a node of any.
+    if row.net != event.net && row.received_ns <= event.received_ns && event.kind != Some(Kind::Finding) {
         row.net = event.net.to_owned();
     }
     times(new, &mut row.first_ns, &mut row.last_ns, event.wall_ns);

@@ -6,13 +6,15 @@
 
 use super::config::StoreError;
 use super::day::{Day, DayWork, session_day};
-use super::fold::Event;
+use super::findings::judged;
+use super::flows::flow_day;
+use super::fold::{Detail, Event};
 use super::keys;
 use super::log::{Log, StoredGap};
 use super::summary::Summary;
 use super::value::BlockView;
 use crate::disk;
-use glasshive_event::LogId;
+use glasshive_event::{LogId, SessionId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -52,6 +54,18 @@ pub(crate) enum Told {
     Expire(Day, oneshot::Sender<Result<bool, StoreError>>),
     /// End; `true` = cleanly.
     Stop(bool),
+}
+
+/// What one event means to one day.
+enum Part {
+    /// Its session's row.
+    Session(SessionId),
+    /// Its flow's row.
+    Flow,
+    /// A session a finding rests on.
+    Judged(SessionId),
+    /// Everything else.
+    Totals,
 }
 
 /// The state of the thread.
@@ -186,27 +200,35 @@ impl Follower {
         }
     }
 
-    /// One event: its session's day and the day it happened, each if it does not know it yet.
+    /// One event: every day that has a part in it, each if it does not know it yet.
     fn record(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
         let (log, seq) = (event.log, event.seq);
         let totals = Day::filed(event.wall_ns, event.received_ns);
-        let session = event.envelope.session.map(|id| (id, session_day(&id, event.received_ns)));
-        if let Some((id, day)) = session {
-            let work = self.day(day)?;
-            if !work.knows(log, seq) {
-                work.session(event, id)?;
-                if day == totals {
-                    work.totals(event)?;
-                }
-                work.advance(log, seq);
+        let mut parts: Vec<(Day, Part)> = Vec::new();
+        match (&event.detail, event.envelope.session) {
+            (Detail::Finding(finding), _) => {
+                parts.extend(judged(finding, event.received_ns, totals).map(|(day, session)| (day, Part::Judged(session))));
             }
-            if day == totals {
-                return Ok(());
-            }
+            (Detail::Flow(flow), _) => parts.push((flow_day(flow, event.received_ns), Part::Flow)),
+            (_, Some(session)) => parts.push((session_day(&session, event.received_ns), Part::Session(session))),
+            _ => {}
         }
-        let work = self.day(totals)?;
-        if !work.knows(log, seq) {
-            work.totals(event)?;
+        parts.push((totals, Part::Totals));
+        parts.sort_by_key(|(day, _)| *day);
+        for group in parts.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((day, _)) = group.first() else { continue };
+            let work = self.day(*day)?;
+            if work.knows(log, seq) {
+                continue;
+            }
+            for (_, part) in group {
+                match (part, &event.detail) {
+                    (Part::Judged(session), Detail::Finding(finding)) => work.judge(finding.finding, *session)?,
+                    (Part::Flow, Detail::Flow(flow)) => work.flow(event, flow)?,
+                    (Part::Session(session), _) => work.session(event, *session)?,
+                    _ => work.totals(event)?,
+                }
+            }
             work.advance(log, seq);
         }
         Ok(())

@@ -6,7 +6,7 @@
 //! Day: one byte says what the key is, then fixed-width parts, so that no visitor's text is ever
 //! part of a key: texts are the first 16 bytes of their SHA-256.
 
-use glasshive_event::{LogId, SessionId};
+use glasshive_event::{LogId, SessionId, Tuple};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 
@@ -34,6 +34,19 @@ pub(crate) const SOURCE: u8 = b's';
 pub(crate) const USER: u8 = b'u';
 /// `n ‖ node 16` → node row.
 pub(crate) const NODE: u8 = b'n';
+
+/// `L ‖ flow` → flow row.
+pub(crate) const FLOW: u8 = b'L';
+/// `J ‖ conn 16, or net, protocol and tuple 16 ‖ FLOW or SESSION ‖ id` → nothing: who has it.
+pub(crate) const JOIN: u8 = b'J';
+/// `V ‖ session ‖ conn` → nothing: join keys of a session.
+pub(crate) const CONN_OF: u8 = b'V';
+/// `F ‖ finding` → finding row.
+pub(crate) const FINDING: u8 = b'F';
+/// `e ‖ nibbles of the finding id in reverse` → nothing: findings by the end of their id.
+pub(crate) const FINDING_ENDING: u8 = b'e';
+/// `W ‖ session ‖ finding` → nothing: findings that rest on a session.
+pub(crate) const JUDGED: u8 = b'W';
 
 /// What a posting finds sessions by. The number is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +104,18 @@ pub(crate) fn posting(posting: Posting, value: &[u8; 16], session: SessionId) ->
     key(POSTING, &[&[posting as u8], value, &session.0])
 }
 
+/// The key by which flows and sessions find each other; `what` is [`FLOW`] or [`SESSION`].
+pub(crate) fn join(by: &[u8; 16], what: u8, id: &[u8; 16]) -> Vec<u8> {
+    key(JOIN, &[by, &[what], id])
+}
+
+/// Net, IP protocol and both ends as 16 bytes.
+pub(crate) fn tuple16(net: &str, protocol: u8, wire: &Tuple) -> [u8; 16] {
+    let (source, destination) = (wire.source, wire.destination);
+    let ports = [source.port.to_be_bytes(), destination.port.to_be_bytes()];
+    parts16(&[net.as_bytes(), &[protocol], &ip16(source.ip), &ip16(destination.ip), &ports.concat()])
+}
+
 /// First and last possible key of a prefix followed by `width` free bytes.
 pub(crate) fn span(prefix: &[u8], width: usize) -> (Vec<u8>, Vec<u8>) {
     let mut low = prefix.to_vec();
@@ -107,7 +132,12 @@ pub(crate) fn tail<const N: usize>(key: &[u8]) -> Option<[u8; N]> {
 
 /// The session id with its hexadecimal digits in reverse.
 pub(crate) fn reversed(session: &SessionId) -> [u8; 16] {
-    let mut out = session.0;
+    reversed16(session.0)
+}
+
+/// An id with its hexadecimal digits in reverse.
+pub(crate) fn reversed16(id: [u8; 16]) -> [u8; 16] {
+    let mut out = id;
     out.reverse();
     out.map(|byte| byte.rotate_left(4))
 }

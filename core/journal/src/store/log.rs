@@ -13,7 +13,7 @@ use crate::segment::{self, Batch, Segment, Slice};
 use glasshive_event::record::{chain_hash, leaf_hash};
 use glasshive_event::{LogId, RecordView};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -155,6 +155,12 @@ impl Log {
     /// The indexes of all segments as they are now.
     pub(crate) fn indexes(&self) -> BTreeMap<u64, SegmentIndex> {
         self.read_index().clone()
+    }
+
+    /// Numbers of the segments that hold a wanted range of one log, oldest first.
+    pub(crate) fn segments_of(&self, log: LogId, wanted: impl Fn(&LogRange) -> bool) -> VecDeque<u64> {
+        let index = self.read_index();
+        index.iter().filter(|(_, index)| index.logs.get(&log).is_some_and(&wanted)).map(|(number, _)| *number).collect()
     }
 
     /// Changes (or makes) a segment's index.

@@ -1,8 +1,8 @@
 //! The controller's store: the log of all nodes' records, and the summary every list is made from.
 //!
 //! - `log/NUMBER/`: blocks of records as the nodes sent them, in segments that are deleted whole.
-//! - `summary/YYYY-MM-DD/`: rows for sessions, credentials, files, hours, sources, users and nodes of
-//!   one UTC day, with postings to find sessions by. It can be made again from the log.
+//! - `summary/YYYY-MM-DD/`: rows for sessions, flows, findings, credentials, files, hours, sources, users
+//!   and nodes of one UTC day, with postings to find sessions by. It can be made again from the log.
 //!
 //! Records are taken exactly once and in order, and acknowledged when they survive a power cut. One
 //! OS thread writes the log, one folds it into the summary, one deletes what is too old; questions
@@ -15,8 +15,11 @@ mod append;
 mod config;
 mod day;
 mod distinct;
+mod findings;
+mod flows;
 mod fold;
 mod follower;
+mod join;
 mod keys;
 mod lists;
 mod lock;
@@ -35,6 +38,9 @@ mod writer;
 pub use append::{MAX_BATCH, NodeBatch};
 pub use config::{AppendError, HighWater, OpenReport, StoreConfig, StoreError, Tampered};
 pub use distinct::Distinct;
+pub use findings::{FindingQuery, FindingRow};
+pub use flows::{FlowQuery, FlowRow};
+pub use join::{Join, JoinQuery, JoinRate, JoinedFlow, SLACK_NS};
 pub use query::{
     CredentialQuery, Cursor, DEFAULT_LIMIT, EventQuery, FileQuery, IpPrefix, Lookup, MAX_LIMIT, NodeStatus, Order, Page, SessionQuery,
     Stats, StatsQuery, StoredEvent,
@@ -288,6 +294,12 @@ impl StoreHandle {
         let shared = self.shared.clone();
         let run = move || scan::events(&shared, &query, |event| out.blocking_send(event).is_ok());
         tokio::task::spawn_blocking(run).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The next records of one log behind a position, in its order: `limit` at most, about `bytes` at
+    /// most (one block more). A follower of its own reads this way; empty = nothing newer is stored.
+    pub async fn log_events(&self, log: LogId, after: u64, limit: usize, bytes: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.question(move |shared| scan::log_events(&shared.log, log, after, limit, bytes)).await
     }
 
     /// One stored record.

@@ -75,6 +75,19 @@ pub(crate) fn event(log: &Log, id: LogId, seq: u64) -> Result<Option<StoredEvent
     Ok(None)
 }
 
+/// Answers [`super::StoreHandle::log_events`].
+pub(crate) fn log_events(log: &Log, id: LogId, after: u64, limit: usize, bytes: usize) -> Result<Vec<StoredEvent>, StoreError> {
+    let query = EventQuery { after: BTreeMap::from([(id, after)]), ..EventQuery::default() };
+    let mut cursor = LogCursor::new(log, id, &query);
+    let (mut found, mut held) = (Vec::new(), 0);
+    while found.len() < limit && held < bytes && cursor.fill(log, &query)?.is_some() {
+        let Some((_, event)) = cursor.ready.pop_front() else { break };
+        held += event.record.len();
+        found.push(event);
+    }
+    Ok(found)
+}
+
 /// Answers [`super::StoreHandle::events`]: the logs' own orders merged by wall time.
 pub(crate) fn events(shared: &Shared, query: &EventQuery, mut out: impl FnMut(StoredEvent) -> bool) -> Result<(), StoreError> {
     let mut left = if query.limit == 0 { usize::MAX } else { query.limit };
@@ -132,18 +145,11 @@ struct LogCursor {
 impl LogCursor {
     fn new(log: &Log, id: LogId, query: &EventQuery) -> Self {
         let done = query.after.get(&id).copied().unwrap_or(0);
-        let segments = log
-            .indexes()
-            .into_iter()
-            .filter(|(_, index)| {
-                index.logs.get(&id).is_some_and(|range| {
-                    range.last > done
-                        && query.since.is_none_or(|since| range.wall_max >= since)
-                        && query.until.is_none_or(|until| range.wall_min < until)
-                })
-            })
-            .map(|(number, _)| number)
-            .collect();
+        let segments = log.segments_of(id, |range| {
+            range.last > done
+                && query.since.is_none_or(|since| range.wall_max >= since)
+                && query.until.is_none_or(|until| range.wall_min < until)
+        });
         Self { log: id, segments, open: None, at: 0, done, ready: VecDeque::new() }
     }
 

@@ -125,6 +125,9 @@ pub struct Everything {
     pub files: Vec<FileRow>,
     pub stats: Stats,
     pub nodes: Vec<NodeStatus>,
+    pub flows: Vec<FlowRow>,
+    pub findings: Vec<FindingRow>,
+    pub joins: Vec<JoinRate>,
 }
 
 pub async fn everything(store: &StoreHandle) -> Everything {
@@ -135,6 +138,9 @@ pub async fn everything(store: &StoreHandle) -> Everything {
         files: store.files(FileQuery { limit: 10_000, ..FileQuery::default() }).await.unwrap().rows,
         stats: store.stats(StatsQuery { top: 10_000, ..StatsQuery::default() }).await.unwrap(),
         nodes: store.nodes(None).await.unwrap(),
+        flows: store.flows(FlowQuery { limit: 10_000, ..FlowQuery::default() }).await.unwrap().rows,
+        findings: store.findings(FindingQuery { limit: 10_000, ..FindingQuery::default() }).await.unwrap().rows,
+        joins: store.join_rates(JoinQuery::default()).await.unwrap(),
     }
 }
 

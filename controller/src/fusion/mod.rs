@@ -1,0 +1,145 @@
+//! Fusion: detectors over what all nodes of a net stored, in the order of event time.
+//!
+//! A follower reads every node's log behind its own durable checkpoint ([`checkpoint`]), turns records
+//! into observations ([`observe`]), and merges them by time up to a watermark ([`watermark`]): before
+//! it nothing more is expected. Detectors run per net ([`panel`]); what they find becomes a `finding`
+//! record of the controller's own log, once ([`teller`]). Records that come after their time was
+//! looked at start a second pass over their surroundings ([`late`]), whose findings are marked.
+//!
+//! Memory is bounded: one window of records a log, bounded detectors, bounded lists. Everything that
+//! is skipped, repeated, evicted or late is counted in [`Status`], which `doctor` shows.
+//!
+//! It must never write anything but findings, and never change what a node said.
+
+mod checkpoint;
+mod follower;
+mod lanes;
+mod late;
+pub mod observe;
+mod panel;
+mod teller;
+pub mod watermark;
+
+pub use follower::{Follower, Parts};
+
+use crate::config::{Config, Vantage};
+use glasshive_detect::{BuildError, DETECTORS, Detector, DetectorDef, Segment, Site};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the follower did and where it stands. Counts are since the start of the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Whether it runs.
+    pub running: bool,
+    /// Everything before this was looked at, nanoseconds UTC; 0 = nothing yet.
+    pub frontier_ns: i64,
+    /// How far behind now that was at the last turn.
+    pub lag_ns: i64,
+    /// Records stored that were not looked at yet.
+    pub behind: u64,
+    /// Records read.
+    pub read: u64,
+    /// Those that became observations.
+    pub observed: u64,
+    /// Records this build cannot read, or whose detail is not what its kind says.
+    pub unreadable: u64,
+    /// Records that retention deleted before they were looked at.
+    pub missing: u64,
+    /// Findings told for the first time.
+    pub told: u64,
+    /// Findings told again because there is more to them.
+    pub updated: u64,
+    /// Findings that were told before; nothing was written.
+    pub repeated: u64,
+    /// Records that came after their time was looked at.
+    pub late: u64,
+    /// Nets waiting for a second pass.
+    pub waiting: u64,
+    /// Second passes made.
+    pub second_passes: u64,
+    /// Findings told by second passes.
+    pub told_late: u64,
+    /// Findings that did not fit between two turns.
+    pub dropped: u64,
+    /// Observations of nets over the limit.
+    pub skipped: u64,
+    /// Matters nobody can judge, because records that would tell were lost.
+    pub unknowable: u64,
+    /// Keys detectors forgot for want of room, by detector.
+    pub evicted: BTreeMap<String, u64>,
+    /// Why the last turn failed; it is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Where the follower's status is read.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<Mutex<Status>>);
+
+impl Board {
+    /// As it is now.
+    pub fn status(&self) -> Status {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The detectors that run here.
+pub fn table(all: &'static [DetectorDef]) -> Vec<&'static DetectorDef> {
+    all.iter().filter(|def| def.site == Site::Fusion).collect()
+}
+
+/// Settings of detectors and nets.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `[detect.NAME]` tables.
+    pub detect: BTreeMap<String, toml::Table>,
+    /// Vantage of each net.
+    pub vantage: BTreeMap<String, Vantage>,
+}
+
+impl Settings {
+    /// From `controller.toml`.
+    pub fn of(config: &Config) -> Self {
+        let vantage = config.net.iter().map(|(name, net)| (name.clone(), net.vantage)).collect();
+        Self { detect: config.detect.clone(), vantage }
+    }
+
+    /// Builds a detector for a net.
+    ///
+    /// # Errors
+    /// Its settings cannot be used.
+    pub fn build(&self, def: &DetectorDef, net: &str) -> Result<Box<dyn Detector>, BuildError> {
+        let vantage = match self.vantage.get(net) {
+            Some(Vantage::Edge) => glasshive_detect::Vantage::Edge,
+            _ => glasshive_detect::Vantage::Inside,
+        };
+        let table = self.detect.get(def.name).cloned().unwrap_or_default();
+        // What is open on the segment is not sent to the controller yet.
+        (def.build)(&table, &Arc::new(Segment { vantage, ..Segment::default() }))
+    }
+}
+
+/// Checks `[detect.NAME]` tables: the name, and that the detector takes the settings.
+///
+/// # Errors
+/// The name and what is wrong, in one line.
+pub fn check(detect: &BTreeMap<String, toml::Table>) -> Result<(), (String, String)> {
+    let here = table(DETECTORS);
+    for name in detect.keys() {
+        let Some(def) = here.iter().find(|def| def.name == name) else {
+            let names: Vec<_> = here.iter().map(|def| def.name).collect();
+            let why =
+                if names.is_empty() { "this build has no detectors here".to_owned() } else { format!("there are {}", names.join(", ")) };
+            return Err((name.clone(), format!("no detector of that name runs at the controller: {why}")));
+        };
+        let settings = Settings { detect: detect.clone(), ..Settings::default() };
+        settings.build(def, "").map_err(|error| (name.clone(), error.to_string()))?;
+    }
+    Ok(())
+}

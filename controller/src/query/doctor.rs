@@ -1,0 +1,204 @@
+//! Is every hop alive, does anything get lost, and what would help.
+
+use super::findings::typed;
+use super::{Context, Sink, nodes};
+use crate::desk::{self, now_ns};
+use crate::fail::Failure;
+use crate::fusion::Status;
+use crate::screen::{lasted, plural};
+use crate::sight;
+use glasshive_journal::store::{JoinQuery, JoinRate};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+const MINUTE_NS: i64 = 60_000_000_000;
+/// Losses, gaps and joins are judged over this long.
+const WINDOW_NS: i64 = 24 * 60 * MINUTE_NS;
+/// A flow is told after its end: sessions younger than this are not judged.
+const SETTLE_NS: i64 = 2 * MINUTE_NS;
+/// Nodes renew at ten days; fewer days mean that renewal does not work.
+const CERTIFICATE_DAYS: i64 = 7;
+/// A node's clock further off than this joins nothing by interval.
+const CLOCK_NS: u64 = 2_000_000_000;
+/// A connected node's newest record may be this old: three heartbeats.
+const SILENT_NS: i64 = 3 * MINUTE_NS;
+/// Records of a node that may wait.
+const BEHIND: u64 = 10_000;
+/// The share of sessions that must have a flow, and of completed connections that must have a session.
+const JOINED: f64 = 0.95;
+/// Fewer than these are not judged.
+const FEW: u64 = 5;
+/// Fusion may be this far behind while there are records to look at.
+const FUSION_LAG_NS: i64 = 2 * MINUTE_NS;
+
+/// What is wrong.
+struct Trouble {
+    about: String,
+    what: String,
+    remedy: String,
+}
+
+#[derive(Default)]
+struct Troubles(Vec<Trouble>);
+
+impl Troubles {
+    fn add(&mut self, about: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Trouble { about: about.into(), what: what.into(), remedy: remedy.into() });
+    }
+}
+
+pub(super) async fn run(cx: &Context, sink: &mut Sink) -> Result<Option<String>, Failure> {
+    let now = now_ns();
+    let mut troubles = Troubles::default();
+    let mut all = nodes::gather(cx).await?;
+    // What was lost long ago is history, not trouble.
+    let recent: BTreeMap<String, Map<String, Value>> = cx
+        .store
+        .nodes(Some(now.saturating_sub(WINDOW_NS)))
+        .await?
+        .into_iter()
+        .map(|status| (status.row.node.clone(), crate::view::node(&status)))
+        .collect();
+    for (name, node) in &mut all {
+        for key in ["loss_count", "losses", "gap_count", "gaps"] {
+            match recent.get(name).and_then(|recent| recent.get(key)) {
+                Some(value) => drop(node.insert(key.to_owned(), value.clone())),
+                None => drop(node.remove(key)),
+            }
+        }
+        judge_node(name, node, now, &mut troubles);
+        sink.item(typed(Value::Object(node.clone()), "node")).await?;
+    }
+    let query = JoinQuery { since: Some(now.saturating_sub(WINDOW_NS)), until: Some(now.saturating_sub(SETTLE_NS)), net: None };
+    for rate in cx.store.join_rates(query).await? {
+        let sensors = all.values().filter(|node| is(node, "net", &rate.net) && is(node, "role", "sensor") && is(node, "state", "enrolled"));
+        let sensors = sensors.count() as u64;
+        judge_net(&rate, sensors, &mut troubles);
+        let mut net = sight::join_rate(&rate);
+        if let Value::Object(map) = &mut net {
+            map.insert("sensors".to_owned(), json!(sensors));
+        }
+        sink.item(typed(net, "net")).await?;
+    }
+    match &cx.live {
+        Some(live) => {
+            let status = live.fusion();
+            judge_fusion(&status, &mut troubles);
+            let mut fusion = serde_json::to_value(&status).unwrap_or_default();
+            if let (Value::Object(map), true) = (&mut fusion, status.frontier_ns > 0) {
+                map.insert("watermark".to_owned(), crate::view::time(status.frontier_ns));
+            }
+            sink.item(typed(fusion, "fusion")).await?;
+        }
+        None => troubles.add("controller", "the daemon is down; this was read from disk", "start glasshive serve"),
+    }
+    let tampered = cx.store.tampered();
+    sink.item(json!({"type": "store", "full": cx.store.is_full(), "tampered": tampered.len()})).await?;
+    if cx.store.is_full() {
+        troubles.add(
+            "store",
+            "free space is under the floor; nodes are told to wait",
+            "free space, or lower [store] quota in controller.toml",
+        );
+    }
+    for name in tampered.iter().map(|tampered| &tampered.node).collect::<std::collections::BTreeSet<_>>() {
+        let remedy = "keep this node's disk as evidence, then glasshive revoke it";
+        troubles.add(format!("node {name}"), "it sent records that contradict stored ones", remedy);
+    }
+    for Trouble { about, what, remedy } in troubles.0 {
+        sink.item(json!({"type": "trouble", "about": about, "what": what, "remedy": remedy})).await?;
+    }
+    Ok(None)
+}
+
+fn is(node: &Map<String, Value>, key: &str, wanted: &str) -> bool {
+    node.get(key).and_then(Value::as_str) == Some(wanted)
+}
+
+fn judge_node(name: &str, node: &Map<String, Value>, now: i64, troubles: &mut Troubles) {
+    let count = |key: &str| node.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let about = || format!("node {name}");
+    let (lost, gaps) = (count("loss_count"), count("gap_count"));
+    if lost > 0 {
+        troubles.add(about(), format!("{lost} not kept within a day"), "see where and why: glasshive tail --kind loss");
+    }
+    if gaps > 0 {
+        troubles.add(about(), format!("{} in its log within a day", plural(gaps, "gap")), "see which: glasshive tail --kind gap");
+    }
+    if name == desk::NODE || !is(node, "state", "enrolled") {
+        return;
+    }
+    let connected = node.get("connected").and_then(Value::as_bool);
+    if connected == Some(false) {
+        let why = node.get("last_error").and_then(Value::as_str).map(|why| format!(": {why}")).unwrap_or_default();
+        troubles.add(
+            about(),
+            format!("not connected{why}"),
+            "on that host: systemctl status, then its log; is the controller's port reachable?",
+        );
+    }
+    if let Some(days) = node.get("certificate_days").and_then(Value::as_i64).filter(|days| *days < CERTIFICATE_DAYS) {
+        let remedy = format!("renewal does not work: restart its daemon, or let it in again with glasshive enroll {name}");
+        troubles.add(about(), format!("its certificate ends in {days} days"), remedy);
+    }
+    if let Some(offset) = node.get("clock_offset_ns").and_then(Value::as_i64).filter(|offset| offset.unsigned_abs() > CLOCK_NS) {
+        let side = if offset < 0 { "behind" } else { "ahead" };
+        let what = format!("its clock is {} {side}", lasted(offset.unsigned_abs()));
+        troubles.add(about(), what, "set up time synchronisation there; until then its findings come late");
+    }
+    let behind = count("records_behind");
+    if behind > BEHIND {
+        troubles.add(about(), format!("{behind} records wait on it"), "wait for it to catch up, or look at the network between");
+    }
+    let last = node.get("received").and_then(Value::as_str).and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let last = last.and_then(|time| i64::try_from(time.as_nanosecond()).ok());
+    if let (Some(true), Some(last)) = (connected, last)
+        && now.saturating_sub(last) > SILENT_NS
+    {
+        let ago = lasted(now.saturating_sub(last).unsigned_abs());
+        troubles.add(
+            about(),
+            format!("connected, but its last record came {ago} ago"),
+            "it writes a heartbeat a minute: restart its daemon",
+        );
+    }
+}
+
+fn judge_net(rate: &JoinRate, sensors: u64, troubles: &mut Troubles) {
+    let about = format!("net {}", rate.net);
+    if rate.flows_seen == 0 && sensors == 0 {
+        return;
+    }
+    let poor = |part: u64, all: u64| all >= FEW && (part as f64) < JOINED * all as f64;
+    let remedy = "the sensor must see the decoys' own tuples (no NAT between), all of the segment, and be enrolled in the same net";
+    if poor(rate.sessions_joined, rate.sessions) {
+        troubles.add(&about, format!("only {} of {} sessions have a flow", rate.sessions_joined, rate.sessions), remedy);
+    }
+    if poor(rate.flows_joined, rate.flows) {
+        let what = format!("only {} of {} completed connections to decoys have a session", rate.flows_joined, rate.flows);
+        troubles.add(&about, what, "a decoys node is away, silenced or not recording: see its row above, and glasshive findings");
+    }
+}
+
+fn judge_fusion(status: &Status, troubles: &mut Troubles) {
+    let mut add = |what: String, remedy: &str| troubles.add("fusion", what, remedy);
+    if let Some(error) = &status.error {
+        add(format!("the last turn failed: {error}"), "it is tried again; if it stays, look at the disk");
+    } else if !status.running {
+        add("it does not run".to_owned(), "restart glasshive serve, and keep its log");
+    }
+    if status.behind > 0 && status.lag_ns > FUSION_LAG_NS {
+        let what = format!("{} behind, {} records wait", lasted(status.lag_ns.unsigned_abs()), status.behind);
+        add(what, "it catches up after a backlog; if it grows, this machine is too small for these nodes");
+    }
+    let evicted: u64 = status.evicted.values().sum();
+    if evicted > 0 {
+        add(format!("detectors forgot {evicted} keys for want of room"), "a flood of sources: findings on the quiet ones may be missing");
+    }
+    let unseen = status.dropped.saturating_add(status.skipped).saturating_add(status.missing);
+    if unseen > 0 {
+        let what =
+            format!("{} findings dropped, {} observations skipped, {} records gone unseen", status.dropped, status.skipped, status.missing);
+        add(what, "give the store more room, or look at fewer nets with one controller");
+    }
+}

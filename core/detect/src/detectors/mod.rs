@@ -1,0 +1,5 @@
+//! The detectors, one a file; each has its line in [`crate::DETECTORS`].
+
+pub(crate) mod port_mismatch;
+pub(crate) mod scan;
+pub(crate) mod weak_crypto;
