@@ -37,9 +37,9 @@ soak: prerequisites-test ## the full numbers; takes long, its table belongs in t
 	$(CARGO) build --release --workspace --bins --locked
 	GLASSHIVE_CONNECTIONS=100000 GLASSHIVE_FUZZ=1000000 GLASSHIVE_KILLS=50 $(CARGO) test --release --workspace --locked -- --nocapture
 
-bench: prerequisites-test ## throughput, memory and latency as JSON under run/bench/
-	$(CARGO) build --release --workspace --bins --locked
-	target/release/glasshive-lab bench
+# BENCH="--full --only store": flags of `glasshive-lab bench`.
+bench: build ## throughput, memory and latency beside controls; a table, and JSON under run/bench/
+	target/release/glasshive-lab bench $(BENCH)
 
 clean: ## remove what runs left behind, keep the build
 	rm -rf run

@@ -1,7 +1,8 @@
 //! Memory of a node: idle with three personas, and for each idle connection by how far it came.
 
-use super::clients::{connect, ssh_kexinit};
+use super::clients::{connect, first_bytes, ssh_kexinit};
 use super::control::{Control, RUSSH, TOKIO};
+use super::load::closed;
 use super::measure::Budget;
 use super::subject::Subject;
 use super::tree::Tree;
@@ -55,27 +56,32 @@ const MIB: f64 = 1024.0;
 
 fn run(run: &mut Run) -> crate::Result<()> {
     let mut subject = Subject::start(run, "memory")?;
-    let connections = run.pick(200, 2_000);
+    let (connections, visits) = (run.pick(200, 2_000), run.pick(200, 20_000));
     for _ in 0..run.rounds {
-        idle(run, &mut subject)?;
+        subject.restart_empty()?;
+        idle(run, subject.node()?, "a new journal");
         for case in &CASES {
             connections_of(run, &mut subject, case, connections)?;
         }
+        subject.restart_empty()?;
+        let (before, to) = (subject.recorded()?, subject.address(21));
+        let made = run.runtime.block_on(closed(32, visits, move |n| first_bytes(to, n))).latencies_ms.len();
+        subject.recorded_since(before, made)?;
+        subject.restart()?;
+        idle(run, subject.node()?, &format!("a journal of {} records", 2 * visits));
     }
     run.note(format!("a connection costs the growth of a fresh process by {connections} of them, as peers were measured; `more` is the growth by as many again, without what only the first ones cost"));
     Ok(())
 }
 
-fn idle(run: &mut Run, subject: &mut Subject) -> crate::Result<()> {
-    subject.restart()?;
-    let node = subject.node()?;
+/// Memory of a node that has just started and serves nobody.
+fn idle(run: &mut Run, node: Tree, on: &str) {
     settle(run, node);
     let memory = node.memory();
-    let whole = "idle, all processes of the node";
-    run.measure(whole, "MiB").subject(memory.proportional_kib as f64 / MIB).budget(Budget::AtMost(25.0));
-    run.measure("idle, the decoys process alone", "MiB").subject(node.own_kib() as f64 / MIB);
-    run.note(format!("`{whole}` counts pages shared by its {} processes once (PSS)", memory.processes));
-    Ok(())
+    let whole = run.measure(&format!("idle on {on}"), "MiB");
+    whole.subject(memory.proportional_kib as f64 / MIB).budget(Budget::AtMost(25.0));
+    run.measure(&format!("idle on {on}, the decoys process"), "MiB").subject(node.own_kib() as f64 / MIB);
+    run.note(format!("idle counts pages shared by the node's {} processes once (PSS); three personas with 13 services", memory.processes));
 }
 
 /// Memory at rest, KiB.
@@ -90,7 +96,7 @@ fn connections_of(run: &mut Run, subject: &mut Subject, case: &Case, connections
     let stage = if worker == "tokio" { Stage::Silent } else { case.stage };
     let (bare, _) = grow(run, control.address, control.tree(), stage, connections)?;
     drop(control);
-    subject.restart()?;
+    subject.restart_empty()?;
     let (fresh, more) = grow(run, subject.address(case.port), subject.node()?, case.stage, connections)?;
     run.measure(case.name, "KiB").subject(fresh).beside(control_name, bare).budget(Budget::AtMost(case.budget));
     if let Some(more) = more {

@@ -57,6 +57,7 @@ fn run(run: &mut Run) -> crate::Result<()> {
         let number = |key: &str| said[key].as_f64().with_context(|| format!("the loader did not say {key}"));
         let durable = run.measure("durable records", "/s");
         durable.subject(number("durable_per_s")?).beside(FILE, number("file_per_s")?).budget(Budget::AtLeast(50_000.0));
+        // The summary follows the log by a bounded queue: what lasts is carried at this rate.
         run.measure("records in the summary", "/s").subject(number("settled_per_s")?);
         run.measure("log on disk", "B/record").subject(number("disk_per_record")?).beside(FILE, number("bytes_per_record")?);
         world.start_controller()?;
@@ -66,7 +67,7 @@ fn run(run: &mut Run) -> crate::Result<()> {
         memory.subject(Tree(pid).memory().resident_kib as f64 / 1024.0).budget(Budget::AtMost(512.0));
     }
     run.note(format!(
-        "{NODES} nodes send {events} events in all; the control appends the same bytes to a file and syncs after each batch of {} events",
+        "{NODES} nodes send {events} events in all, durable at once and in the summary soon after: what lasts longer than its queue goes at the summary's rate, see --full; the control appends the same bytes to a file and syncs after each batch of {} events",
         BATCH as usize * EVENTS
     ));
     run.note("lists are whole commands, start of the program included; the control is a command that asks nothing (--version); budgets are for 10 M events".to_owned());

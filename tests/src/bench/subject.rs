@@ -101,11 +101,24 @@ impl Subject {
 
     /// Stops the node and starts it anew; its journal goes on.
     pub(super) fn restart(&mut self) -> crate::Result<()> {
+        self.stop();
+        self.world.start_node(0)
+    }
+
+    /// Stops the node and starts it anew with an empty journal, as after its first start. All it had
+    /// must be at the controller.
+    pub(super) fn restart_empty(&mut self) -> crate::Result<()> {
+        self.stop();
+        let dir = &self.world.nodes.first().context("no node")?.dir;
+        std::fs::remove_dir_all(dir.join("state/journal"))?;
+        self.world.start_node(0)
+    }
+
+    fn stop(&mut self) {
         let daemon = self.world.nodes.first_mut().and_then(|node| node.daemon.take());
         if let Some(mut daemon) = daemon {
             daemon.stop(LIMIT);
         }
-        self.world.start_node(0)
     }
 
     /// What the controller has of the node now.
