@@ -1,7 +1,7 @@
 //! A flow of datagrams: what it speaks, by content, and every DNS message in it.
 
-use super::say::{Say, samples};
 use super::pair::Pair;
+use super::say::{Say, samples};
 use super::{Speaker, dns};
 use glasshive_event::observation::{Fact, Identified};
 use glasshive_proto::probe::{DATAGRAMS, datagram};

@@ -5,8 +5,8 @@ use super::say::{Say, TEXT, text};
 use super::side::Side;
 use super::{Parser, Role, Step};
 use glasshive_event::observation::{Dns, Fact};
-use glasshive_proto::dns::{self, Message};
 use glasshive_proto::Parsed;
+use glasshive_proto::dns::{self, Message};
 
 /// Longest message of a stream that is looked into; longer ones are passed over.
 const LONGEST: usize = 60_000;

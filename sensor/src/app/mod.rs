@@ -4,8 +4,8 @@
 //! [`Fact`]s. It must never keep more than its bound, judge, or believe a length; bytes that break a
 //! protocol become a `malformed` fact, once, and the conversation is left alone from there on.
 //!
-//! What a flow speaks is told by `core/proto`'s probe (`identify` below); a protocol with a line in
-//! [`PARSERS`] is then read further.
+//! What a flow speaks is told by `core/proto`'s probe (`stream`, `datagrams`); a protocol with a line in
+//! `PARSERS` is then read further.
 
 mod certificate;
 mod datagrams;
@@ -89,6 +89,12 @@ trait Parser: std::fmt::Debug + Send {
     fn gap(&mut self, from: Role) -> Step {
         let _ = from;
         Step::Done
+    }
+
+    /// Nothing more comes of a side that has bytes no parser took.
+    fn last(&mut self, from: Role, side: &mut Side) -> Step {
+        let _ = (from, side);
+        Step::More
     }
 
     /// Nothing more comes: what was kept back is to be said now.

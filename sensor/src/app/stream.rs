@@ -118,6 +118,21 @@ impl Stream {
                     break;
                 }
             }
+            let role = self.role(from);
+            let side = self.sides.of_mut(from);
+            let parser = match self.courses.of(from) {
+                Course::Shared => &mut self.parser,
+                Course::Alone => &mut self.alone,
+                Course::New | Course::Dropped => continue,
+            };
+            if let Some(parser) = parser
+                && !side.peek().is_empty()
+            {
+                let step = parser.last(role, side);
+                if !self.obey(from, step, say) {
+                    return;
+                }
+            }
         }
         self.over(say);
     }
