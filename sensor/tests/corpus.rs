@@ -106,7 +106,13 @@ fn pairs(flows: &[Flow], protocol: u8, outer: bool) -> usize {
 }
 
 /// Where we differ from tshark for a reason.
-const DIFFERENT: &[(&str, &str, &str)] = &[];
+const DIFFERENT: &[(&str, &str, &str)] = &[
+    ("flowexport/ndpi__syslog.pcap", "vlan.ids", "a flow keeps the tags of its first packet; 1906 is on the way back of one"),
+    ("malformed/ndpi__fuzz-2006-06-26-2594.pcap", "arp.frames", "five are mutated to other hardware or protocols than Ethernet and IPv4"),
+    ("malformed/tcpdump__arp-oobr.pcap", "arp.frames", "259 are mutated so, or break ARP"),
+    ("malformed/ndpi__fuzz-2006-09-29-28586.pcap", "tunnel", "one mutated to L2TP version 3 on IP, which is not taken apart"),
+    ("malformed/sv__decode-too-many-layers_input.pcap", "mpls", "no IP is reached behind the labels, so there is no flow"),
+];
 
 #[test]
 fn flows_and_layers_are_those_of_the_truth() {
@@ -135,7 +141,7 @@ fn flows_and_layers_are_those_of_the_truth() {
                 .iter()
                 .filter(|tunnel| ["gre", "erspan", "vxlan", "geneve", "teredo", "gtp", "l2tp", "pppoe"].contains(&tunnel.as_str()))
             {
-                if !has(tunnel) {
+                if !has(tunnel) && !DIFFERENT.iter().any(|(known, what, _)| *known == path && *what == "tunnel") {
                     wrong.push(format!("{path}: no layer {tunnel}"));
                 }
             }
