@@ -19,7 +19,6 @@ use std::path::Path;
 /// Claims that cannot be met, and why: part of the path, field, reason.
 const KNOWN: &[(&str, &str, &str)] = &[
     ("quic", "tls.", "the hello is inside QUIC's encryption"),
-    ("zeek__mdns", "mdns.qname", "a fact carries the first question of a message"),
     ("putty-upload", "http.uri", "tshark shows a request with its whole body only, and this one's is cut"),
 ];
 

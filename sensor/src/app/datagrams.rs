@@ -60,7 +60,7 @@ impl Datagrams {
             return !self.both && self.tries < TRIES;
         }
         match glasshive_proto::dns::message(bytes) {
-            Ok(message) => say.fact(Fact::Dns(dns::fact(&message, bytes.len()))),
+            Ok(message) => dns::say(&message, bytes.len(), say),
             Err(e) => say.malformed(protocol, e.what, e.offset as u64, bytes.get(e.offset..).unwrap_or_default()),
         }
         true

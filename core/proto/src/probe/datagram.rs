@@ -123,7 +123,7 @@ fn quic(d: &[u8]) -> Option<bool> {
 
 fn stun(d: &[u8]) -> Option<bool> {
     let length = be16(d, 2)?;
-    Some(at(d, 0)? & 0xc0 == 0 && be32(d, 4)? == 0x2112_a442 && length % 4 == 0 && usize::from(length) + 20 == d.len())
+    Some(at(d, 0)? & 0xc0 == 0 && be32(d, 4)? == 0x2112_a442 && length.is_multiple_of(4) && usize::from(length) + 20 == d.len())
 }
 
 fn ssdp(d: &[u8]) -> bool {
