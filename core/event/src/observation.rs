@@ -259,7 +259,8 @@ pub struct HttpResponse {
     pub content_type: Option<WireText>,
 }
 
-/// A DNS message.
+/// A DNS message. One with several questions, as mDNS sends them, is said once for each, its bytes with
+/// the first.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize)]
 pub struct Dns {
     /// Identifier.
@@ -268,12 +269,12 @@ pub struct Dns {
     pub response: bool,
     /// Response code.
     pub rcode: u16,
-    /// First question's name, or the first answer's without one (mDNS), in presentation form without
+    /// The question's name, or the first answer's without one (mDNS), in presentation form without
     /// the final dot.
     pub name: WireText,
-    /// First question's type.
+    /// The question's type.
     pub qtype: u16,
-    /// First question's class.
+    /// The question's class.
     pub qclass: u16,
     /// Answers.
     pub answers: u16,

@@ -77,8 +77,7 @@ pub fn answer(first: &[u8]) -> Option<&'static ProbeDef> {
 
 /// The only protocol in which `asked` may be a request and `answered` is an answer.
 pub fn pair(asked: &[u8], answered: &[u8]) -> Option<&'static ProbeDef> {
-    let mut fitting =
-        TABLE.iter().filter(|def| matches!((def.answer)(answered), Fit::Fits | Fit::Names) && def.may_ask(asked));
+    let mut fitting = TABLE.iter().filter(|def| matches!((def.answer)(answered), Fit::Fits | Fit::Names) && def.may_ask(asked));
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => Some(only),
         _ => None,

@@ -68,15 +68,14 @@ fn cipher_kinds(mut r: Reader<'_>) -> Result<Vec<u32>, ParseError> {
 
 /// One record with its two-byte header (the three-byte form is for ciphers with padding, which no
 /// hello has), holding one message of type `kind`.
-fn record<T>(
-    input: &[u8],
-    kind: u8,
-    not_this: &'static str,
-    body: impl Fn(&mut Reader<'_>) -> Result<T, ParseError>,
-) -> Parsed<T> {
+fn record<T>(input: &[u8], kind: u8, not_this: &'static str, body: impl Fn(&mut Reader<'_>) -> Result<T, ParseError>) -> Parsed<T> {
     let mut r = Reader::new(input);
     let Ok(length) = r.u16("length") else {
-        return if r.peek().first().is_some_and(|b| b & 0x80 == 0) { Parsed::malformed(0, not_this) } else { Parsed::missing(input.len(), 3) };
+        return if r.peek().first().is_some_and(|b| b & 0x80 == 0) {
+            Parsed::malformed(0, not_this)
+        } else {
+            Parsed::missing(input.len(), 3)
+        };
     };
     if length & 0x8000 == 0 {
         return Parsed::malformed(0, not_this);

@@ -205,12 +205,7 @@ pub fn server_hello_message(input: &[u8]) -> Parsed<ServerHello> {
     bare(input, 2, "not a TLS server hello", server_body)
 }
 
-fn bare<'a, T>(
-    input: &'a [u8],
-    kind: u8,
-    not_this: &'static str,
-    body: impl Fn(Reader<'a>) -> Result<T, ParseError>,
-) -> Parsed<T> {
+fn bare<'a, T>(input: &'a [u8], kind: u8, not_this: &'static str, body: impl Fn(Reader<'a>) -> Result<T, ParseError>) -> Parsed<T> {
     let mut r = Reader::new(input);
     match r.u8("handshake type") {
         Ok(found) if found == kind => {}

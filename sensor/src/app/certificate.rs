@@ -1,7 +1,7 @@
 //! A certificate as facts. It verifies nothing and trusts no field; what cannot be read stays empty,
 //! the digest of the bytes is always there.
 
-use super::say::{name, TEXT};
+use super::say::{TEXT, name};
 use glasshive_event::observation::Certificate;
 use glasshive_event::text::hex;
 use glasshive_proto::tls_messages::bits;

@@ -5,8 +5,8 @@ use super::say::{Say, TEXT, text};
 use super::side::Side;
 use super::{Parser, Role, Step};
 use glasshive_event::observation::{Dns, Fact};
-use glasshive_proto::dns::{self, Message};
 use glasshive_proto::Parsed;
+use glasshive_proto::dns::{self, Message};
 
 /// Longest message of a stream that is looked into; longer ones are passed over.
 const LONGEST: usize = 60_000;
@@ -32,7 +32,7 @@ impl Parser for Stream {
             }
             match dns::tcp_message(input) {
                 Parsed::Done { value, used } => {
-                    say.fact(Fact::Dns(fact(&value, used - 2)));
+                    self::say(&value, used - 2, say);
                     side.take(used);
                 }
                 Parsed::Incomplete { needed } => {
@@ -45,23 +45,31 @@ impl Parser for Stream {
     }
 }
 
-/// The fact of one message of `bytes` bytes.
-pub(super) fn fact(message: &Message, bytes: usize) -> Dns {
-    let question = message.questions.first().map(|q| (&q.name, q.kind, q.class));
-    let (name, qtype, qclass) = match question.or(message.answers.first().map(|r| (&r.name, r.kind, r.class))) {
-        Some((name, kind, class)) => (name.to_string(), kind, class),
-        None => (String::new(), 0, 0),
-    };
-    let shown = if name.len() > 1 { name.strip_suffix('.').unwrap_or(&name) } else { &name };
+/// Most questions of one message said.
+const QUESTIONS: usize = 16;
+
+/// Says one message of `bytes` bytes: once, or once for each of several questions, the bytes with the
+/// first only.
+pub(super) fn say(message: &Message, bytes: usize, say: &mut Say<'_>) {
+    let asked = message.questions.iter().map(|q| (&q.name, q.kind, q.class));
+    let answered = message.answers.first().filter(|_| message.questions.is_empty()).map(|r| (&r.name, r.kind, r.class));
     let extended = message.edns.as_ref().map_or(0, |edns| u16::from(edns.extended_rcode) << 4);
-    Dns {
+    let mut fact = Dns {
         id: message.header.id,
         response: message.header.is_response(),
         rcode: u16::from(message.header.rcode()) | extended,
-        name: text(shown.as_bytes(), TEXT),
-        qtype,
-        qclass,
         answers: message.header.counts[1],
         bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        ..Dns::default()
+    };
+    if message.questions.is_empty() && answered.is_none() {
+        say.fact(Fact::Dns(fact.clone()));
+    }
+    for (name, qtype, qclass) in asked.chain(answered).take(QUESTIONS) {
+        let name = name.to_string();
+        let shown = if name.len() > 1 { name.strip_suffix('.').unwrap_or(&name) } else { &name };
+        (fact.name, fact.qtype, fact.qclass) = (text(shown.as_bytes(), TEXT), qtype, qclass);
+        say.fact(Fact::Dns(fact.clone()));
+        fact.bytes = 0;
     }
 }

@@ -8,10 +8,10 @@ use super::pair::Pair;
 use super::say::{Say, TEXT, text};
 use super::side::Side;
 use super::{Parser, Role, Step};
-use glasshive_event::observation::{Carried, Fact, HttpRequest, HttpResponse};
 use glasshive_event::WireText;
-use glasshive_proto::http::{self, Headers, RequestHead, ResponseHead, Rules, Version};
+use glasshive_event::observation::{Carried, Fact, HttpRequest, HttpResponse};
 use glasshive_proto::Parsed;
+use glasshive_proto::http::{self, Headers, RequestHead, ResponseHead, Rules, Version};
 use std::collections::VecDeque;
 
 /// Longest head; below the window's size, so that a longer one is malformed before the window is full.
@@ -39,14 +39,24 @@ enum At {
     /// A head, of which `scanned` bytes hold no end; `checked`: its first line was looked at.
     #[default]
     Start,
-    Head { scanned: usize, checked: bool },
+    Head {
+        scanned: usize,
+        checked: bool,
+    },
     ChunkSize,
     /// The line end after a chunk's bytes.
     ChunkEnd,
-    Trailers { seen: usize },
+    Trailers {
+        seen: usize,
+    },
     /// A client that asked to speak something else, until the answer.
     Waiting,
     Over,
+}
+
+enum Head {
+    Request(RequestHead),
+    Response(ResponseHead),
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +93,14 @@ impl Parser for Http {
         Step::More
     }
 
+    /// A head that never ended may have been wrong all along.
+    fn last(&mut self, from: Role, side: &mut Side) -> Step {
+        match (self.at.of(from), self.read(from, side.peek())) {
+            (At::Head { .. }, Parsed::Malformed { offset, what }) => Step::malformed(side, offset, what),
+            _ => Step::More,
+        }
+    }
+
     fn gap(&mut self, from: Role) -> Step {
         *self.at.of_mut(from) = At::Over;
         if from == Role::Client { Step::Done } else { Step::SideDone }
@@ -105,25 +123,41 @@ impl Http {
         self.go(from, At::Head { scanned: 0, checked: false })
     }
 
+    /// A head is read when its end is there, not at every segment; its first line as soon as it ends.
     fn head(&mut self, from: Role, scanned: usize, checked: bool, side: &mut Side, say: &mut Say<'_>) -> Option<Step> {
         let input = side.peek();
-        // A long head is read when its end is there, not at every segment; its first line as soon as it ends.
-        let first_line = !checked && input.get(scanned..).is_some_and(|new| new.contains(&b'\n'));
-        let complete = ends(input, scanned.saturating_sub(3));
-        if !first_line && !complete && input.len() < HEAD {
+        let mut checked = checked;
+        let new = input.get(scanned..).unwrap_or_default();
+        if !checked && let Some(end) = new.iter().position(|&b| b == b'\n') {
+            let line = input.get(..=scanned + end).unwrap_or_default();
+            match self.read(from, line) {
+                Parsed::Malformed { offset, what } => return Some(Step::malformed(side, offset, what)),
+                // HTTP/0.9 has no more than this.
+                Parsed::Done { value, used } => return self.take(&value, used, side, say),
+                Parsed::Incomplete { .. } => checked = true,
+            }
+        }
+        if !ends(input, scanned.saturating_sub(3)) && input.len() < HEAD {
             return self.wait(from, At::Head { scanned: input.len(), checked });
         }
+        match self.read(from, input) {
+            Parsed::Done { value, used } => self.take(&value, used, side, say),
+            Parsed::Incomplete { .. } => self.wait(from, At::Head { scanned: input.len(), checked }),
+            Parsed::Malformed { offset, what } => Some(Step::malformed(side, offset, what)),
+        }
+    }
+
+    fn read(&self, from: Role, input: &[u8]) -> Parsed<Head> {
         match from {
-            Role::Client => match http::request_head(input, &RULES) {
-                Parsed::Done { value, used } => self.request(&value, used, side, say),
-                Parsed::Incomplete { .. } => self.wait(from, At::Head { scanned: input.len(), checked: true }),
-                Parsed::Malformed { offset, what } => Some(Step::malformed(side, offset, what)),
-            },
-            Role::Server => match http::response_head(input, &RULES) {
-                Parsed::Done { value, used } => self.response(&value, used, side, say),
-                Parsed::Incomplete { .. } => self.wait(from, At::Head { scanned: input.len(), checked: true }),
-                Parsed::Malformed { offset, what } => Some(Step::malformed(side, offset, what)),
-            },
+            Role::Client => http::request_head(input, &RULES).map(Head::Request),
+            Role::Server => http::response_head(input, &RULES).map(Head::Response),
+        }
+    }
+
+    fn take(&mut self, head: &Head, used: usize, side: &mut Side, say: &mut Say<'_>) -> Option<Step> {
+        match head {
+            Head::Request(head) => self.request(head, used, side, say),
+            Head::Response(head) => self.response(head, used, side, say),
         }
     }
 

@@ -33,15 +33,15 @@ static SMTP: Words = Words {
     login: &[(b"AUTH PLAIN", "PLAIN"), (b"AUTH LOGIN", "LOGIN")],
     tagged: false,
 };
-static FTP: Words = Words {
-    protocol: "ftp",
-    ask: &[b"AUTH TLS", b"AUTH SSL"],
-    capabilities: &[b"FEAT"],
-    login: &[(b"PASS ", "PASS")],
+static FTP: Words =
+    Words { protocol: "ftp", ask: &[b"AUTH TLS", b"AUTH SSL"], capabilities: &[b"FEAT"], login: &[(b"PASS ", "PASS")], tagged: false };
+static POP3: Words = Words {
+    protocol: "pop3",
+    ask: &[b"STLS"],
+    capabilities: &[b"CAPA"],
+    login: &[(b"PASS ", "PASS"), (b"AUTH PLAIN", "PLAIN")],
     tagged: false,
 };
-static POP3: Words =
-    Words { protocol: "pop3", ask: &[b"STLS"], capabilities: &[b"CAPA"], login: &[(b"PASS ", "PASS"), (b"AUTH PLAIN", "PLAIN")], tagged: false };
 static IMAP: Words = Words {
     protocol: "imap",
     ask: &[b"STARTTLS"],

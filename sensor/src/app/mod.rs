@@ -4,13 +4,14 @@
 //! [`Fact`]s. It must never keep more than its bound, judge, or believe a length; bytes that break a
 //! protocol become a `malformed` fact, once, and the conversation is left alone from there on.
 //!
-//! What a flow speaks is told by `core/proto`'s probe (`identify` below); a protocol with a line in
-//! [`PARSERS`] is then read further.
+//! What a flow speaks is told by `core/proto`'s probe (`stream`, `datagrams`); a protocol with a line in
+//! `PARSERS` is then read further.
 
 mod certificate;
 mod datagrams;
 mod dns;
 mod http;
+mod ldap;
 mod lines;
 mod pair;
 mod prelude;
@@ -24,6 +25,7 @@ use datagrams::Datagrams;
 use glasshive_event::Timestamp;
 use glasshive_event::flow::Application;
 use glasshive_event::observation::Fact;
+use glasshive_proto::probe::ProbeDef;
 use say::Say;
 use side::Side;
 use stream::Stream;
@@ -52,6 +54,22 @@ impl Speaker {
 enum Role {
     Client,
     Server,
+}
+
+impl Role {
+    fn by(from: Speaker) -> Self {
+        match from {
+            Speaker::Source => Self::Client,
+            Speaker::Destination => Self::Server,
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
 }
 
 /// What a parser says after it looked at one side's bytes.
@@ -91,6 +109,12 @@ trait Parser: std::fmt::Debug + Send {
         Step::Done
     }
 
+    /// Nothing more comes of a side that has bytes no parser took.
+    fn last(&mut self, from: Role, side: &mut Side) -> Step {
+        let _ = (from, side);
+        Step::More
+    }
+
     /// Nothing more comes: what was kept back is to be said now.
     fn finish(&mut self, say: &mut Say<'_>) {
         let _ = say;
@@ -126,6 +150,7 @@ static PARSERS: &[ParserDef] = &[
     def("ftp", lines::ftp, by_direction),
     def("pop3", lines::pop3, by_direction),
     def("imap", lines::imap, by_direction),
+    def("ldap", ldap::new, by_direction),
     def("rdp", prelude::rdp, by_direction),
     def("mysql", prelude::mysql, by_direction),
     def("postgres", prelude::postgres, by_direction),
@@ -133,6 +158,10 @@ static PARSERS: &[ParserDef] = &[
     def("socks5", prelude::socks5, by_direction),
     def("proxy", prelude::proxy_header, by_direction),
 ];
+
+fn parser_of(def: &ProbeDef) -> Option<&'static ParserDef> {
+    PARSERS.iter().find(|parser| parser.name == def.name)
+}
 
 /// The parsers' state of one flow.
 #[derive(Debug, Default)]

@@ -56,9 +56,11 @@ pub(super) fn socks5() -> Box<dyn Parser> {
 
 /// SOCKS 4 and 4a.
 pub(super) fn socks4() -> Box<dyn Parser> {
-    prelude("socks4", Some(socks4_client), Some(|input| {
-        if input.get(1).is_some_and(|&code| code != 0x5a) { nowhere(8) } else { fixed(input, 8) }
-    }))
+    prelude(
+        "socks4",
+        Some(socks4_client),
+        Some(|input| if input.get(1).is_some_and(|&code| code != 0x5a) { nowhere(8) } else { fixed(input, 8) }),
+    )
 }
 
 /// A proxy's header before the client's own bytes.

@@ -143,7 +143,8 @@ fn tls13_retry() -> Talk {
 fn ssl2() -> Talk {
     let hello = [&[0x80, 9 + 6 + 16, 1, 0, 2, 0, 6, 0, 0, 0, 16, 1, 0, 0x80, 7, 0, 0xc0][..], &[7; 16]].concat();
     let certificate = der();
-    let body = [&[4, 0, 1, 0, 2][..], &(certificate.len() as u16).to_be_bytes(), &[0, 3, 0, 16], &certificate, &[7, 0, 0xc0], &[9; 16]].concat();
+    let body =
+        [&[4, 0, 1, 0, 2][..], &(certificate.len() as u16).to_be_bytes(), &[0, 3, 0, 16], &certificate, &[7, 0, 0xc0], &[9; 16]].concat();
     vec![(S, hello), (D, [&(0x8000 | body.len() as u16).to_be_bytes()[..], &body].concat())]
 }
 
@@ -164,8 +165,30 @@ fn kexinit(lists: [&str; 10]) -> Vec<u8> {
 }
 
 fn ssh() -> Talk {
-    let client = ["x,curve25519-sha256,ext-info-c", "ssh-ed25519", "aes128-ctr,3des-cbc", "aes128-ctr", "hmac-md5,hmac-sha1", "hmac-sha1", "none", "none", "", ""];
-    let server = ["curve25519-sha256,y", "ssh-rsa,ssh-ed25519", "3des-cbc,aes128-ctr", "aes128-ctr", "hmac-sha1", "hmac-sha1", "none", "none", "", ""];
+    let client = [
+        "x,curve25519-sha256,ext-info-c",
+        "ssh-ed25519",
+        "aes128-ctr,3des-cbc",
+        "aes128-ctr",
+        "hmac-md5,hmac-sha1",
+        "hmac-sha1",
+        "none",
+        "none",
+        "",
+        "",
+    ];
+    let server = [
+        "curve25519-sha256,y",
+        "ssh-rsa,ssh-ed25519",
+        "3des-cbc,aes128-ctr",
+        "aes128-ctr",
+        "hmac-sha1",
+        "hmac-sha1",
+        "none",
+        "none",
+        "",
+        "",
+    ];
     vec![
         (D, b"welcome\r\nSSH-2.0-OpenSSH_9.2p1\r\n".to_vec()),
         (S, [b"SSH-2.0-x y\r\n".to_vec(), kexinit(client), vec![0, 0, 0, 12]].concat()),
@@ -175,7 +198,8 @@ fn ssh() -> Talk {
 }
 
 fn http() -> Talk {
-    let requests = b"POST /a HTTP/1.1\r\nHost: h\r\nAuthorization: Basic c2VjcmV0\r\nContent-Length: 13\r\nExpect: 100-continue\r\n\r\nGET /not HTTP\
+    let requests =
+        b"POST /a HTTP/1.1\r\nHost: h\r\nAuthorization: Basic c2VjcmV0\r\nContent-Length: 13\r\nExpect: 100-continue\r\n\r\nGET /not HTTP\
         HEAD /b HTTP/1.1\r\nHost: h\r\n\r\n\
         PUT /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\nUser-Agent: u\r\n\r\n5;x=y\r\nGET /\r\na\r\n0123456789\r\n0\r\nT: r\r\n\r\n\
         \r\nGET /d HTTP/1.1\r\n\r\nGET /e HTTP/1.0\r\n\r\n";
@@ -251,12 +275,19 @@ fn rdp() -> Talk {
 fn mysql() -> Talk {
     let mut request = vec![32, 0, 0, 1, 0x85, 0xae, 0xff, 0x01, 0, 0, 0, 1, 0x21];
     request.resize(36, 0);
-    let greeting = b"\x0a8.0.36\x00\x08\x00\x00\x00abcdefgh\x00\xff\xff\xff\x02\x00\xff\xff\x15";
+    let greeting = b"\x0a8.0.36\x00\x08\x00\x00\x00abcdefgh\x00\xff\xff\xff\x02\x00\xff\xff\x15\0\0\0\0\0\0\0\0\0\0abcdefghijkl\0";
     then_tls(vec![(D, [&[greeting.len() as u8, 0, 0, 0][..], greeting].concat()), (S, request)])
 }
 
 fn postgres() -> Talk {
     then_tls(vec![(S, vec![0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f]), (D, b"S".to_vec())])
+}
+
+fn ldap() -> Talk {
+    then_tls(vec![
+        (S, b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037".to_vec()),
+        (D, b"\x30\x24\x02\x01\x01\x78\x1f\x0a\x01\x00\x04\x00\x04\x00\x8a\x161.3.6.1.4.1.1466.20037".to_vec()),
+    ])
 }
 
 fn proxied() -> Talk {
@@ -279,6 +310,7 @@ fn talks() -> Vec<Talk> {
         mysql(),
         postgres(),
         proxied(),
+        ldap(),
         vec![(S, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()), (D, b"SSH-2.0-x\r\nInvalid\r\n".to_vec())],
     ]
 }
@@ -291,7 +323,9 @@ fn tls_up_to_1_2() {
     let (facts, application) = whole(&tls12(16_384));
     let Fact::TlsServer(TlsServer { cipher, group, dh_bits, downgrade_sentinel, .. }) = &facts[3] else { panic!("{facts:?}") };
     assert_eq!((*cipher, *group, *dh_bits, *downgrade_sentinel), (0xc02f, Some(23), None, true));
-    let Fact::Certificate(Certificate { self_signed, key, key_bits, signature, not_before, not_after, sha256, .. }) = &facts[4] else { panic!() };
+    let Fact::Certificate(Certificate { self_signed, key, key_bits, signature, not_before, not_after, sha256, .. }) = &facts[4] else {
+        panic!()
+    };
     assert_eq!((*self_signed, key.as_str(), *key_bits, signature.as_str()), (true, "ec", 256, "ecdsa-with-SHA256"));
     assert!(not_before < not_after && sha256.len() == 64);
     assert_eq!((application.protocol.as_str(), application.both, application.version.as_deref()), ("tls", true, Some("1.2")));
@@ -355,11 +389,18 @@ fn http_is_read_by_its_framing() {
     assert!(!serde_json::to_string(&facts).unwrap().contains("c2VjcmV0"));
     assert_eq!(application.version.as_deref(), Some("1.0"));
     check(
-        &vec![(S, b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n".to_vec()), (D, b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n\x81\x01a".to_vec()), (S, vec![0x81; 9])],
+        &vec![
+            (S, b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n".to_vec()),
+            (D, b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n\x81\x01a".to_vec()),
+            (S, vec![0x81; 9]),
+        ],
         &["http", "GET /ws", "http+", "101", "http/websocket+"],
     );
     check(
-        &vec![(S, b"GET /a HTTP/1.1\r\nUpgrade: h2c\r\n\r\nGET /b HTTP/1.1\r\n\r\n".to_vec()), (D, b"HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\nHTTP/1.1 404 x\r\n\r\n".to_vec())],
+        &vec![
+            (S, b"GET /a HTTP/1.1\r\nUpgrade: h2c\r\n\r\nGET /b HTTP/1.1\r\n\r\n".to_vec()),
+            (D, b"HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\nHTTP/1.1 404 x\r\n\r\n".to_vec()),
+        ],
         &["http", "GET /a", "http+", "200", "404", "GET /b"],
     );
     check(&vec![(S, b"GET /old\r\n".to_vec()), (D, b"<html>".to_vec())], &["http", "GET /old"]);
@@ -372,6 +413,7 @@ fn http_faults() {
         (&b"HTTP/1.1 200 x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"[..], "malformed http HTTP content length at 35"),
         (b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "malformed http HTTP chunk size at 46"),
         (b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n", "malformed http end of an HTTP chunk at 50"),
+        (b"HTTP/1.1 200 x\r\nA: \0\r\n", "malformed http HTTP header value at 19"),
         (b"HTTP/1.1 20 x\r\n", "malformed http HTTP status at 11"),
     ] {
         assert_eq!(words(&whole(&server(bytes)).0).last().unwrap(), expected);
@@ -386,7 +428,13 @@ fn a_gap_is_passed_over_only_where_nothing_is_lost() {
         c.bytes(at, S, 0, head, &mut facts);
         c.bytes(at, S, head.len() as u64, &vec![b'x'; after as usize], &mut facts);
         c.gap(at, S, missing, &mut facts);
-        c.bytes(at, S, head.len() as u64 + after + missing, &[vec![b'x'; (1_000 - after).saturating_sub(missing) as usize], b"GET /2 HTTP/1.1\r\n\r\n".to_vec()].concat(), &mut facts);
+        c.bytes(
+            at,
+            S,
+            head.len() as u64 + after + missing,
+            &[vec![b'x'; (1_000 - after).saturating_sub(missing) as usize], b"GET /2 HTTP/1.1\r\n\r\n".to_vec()].concat(),
+            &mut facts,
+        );
         c.finish(at, &mut facts);
         words(&facts)
     };
@@ -421,6 +469,8 @@ fn dns_in_streams_and_datagrams() {
     // An echo is no answer.
     assert_eq!(datagrams(7, &[(S, question.clone()), (D, question)]), ["dns", "question a 16", "question a 16"]);
     assert_eq!(datagrams(53, &[(S, b"hello there".to_vec())]), [""; 0]);
+    let snmp = |version| [b"\x30\x26\x02\x01".as_slice(), &[version], b"\x04\x06public\xa0\x19"].concat();
+    assert_eq!(datagrams(53, &[(S, snmp(1))]), ["snmp", "login community"]);
     let hello = [&[1, 0, 0, 0][..], &[7; 144]].concat();
     let reply = [&[2, 0, 0, 0][..], &[7; 88]].concat();
     assert_eq!(datagrams(53, &[(S, hello), (D, reply)]), ["wireguard", "wireguard+"]);
@@ -448,7 +498,12 @@ fn logins_in_clear() {
         &["ftp+", "login PASS"],
     );
     check(
-        &vec![(D, b"* OK IMAP4 ready\r\n".to_vec()), (S, b"a1 CAPABILITY\r\n".to_vec()), (D, b"* CAPABILITY IMAP4\r\na1 OK\r\n".to_vec()), (S, b"a2 LOGIN joe s3cret\r\n".to_vec())],
+        &vec![
+            (D, b"* OK IMAP4 ready\r\n".to_vec()),
+            (S, b"a1 CAPABILITY\r\n".to_vec()),
+            (D, b"* CAPABILITY IMAP4\r\na1 OK\r\n".to_vec()),
+            (S, b"a2 LOGIN joe s3cret\r\n".to_vec()),
+        ],
         &["imap", "imap+", "login LOGIN", "starttls Some(false) false false"],
     );
     let pop = vec![(D, b"+OK POP3\r\n".to_vec()), (S, b"USER joe\r\nPASS s3cret\r\n".to_vec())];
@@ -457,12 +512,24 @@ fn logins_in_clear() {
 }
 
 #[test]
+fn ldap_binds_and_starts_tls() {
+    let bind = b"\x30\x14\x02\x01\x01\x60\x0f\x02\x01\x03\x04\x02cn\x80\x06s3cret";
+    let answer = b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\x00\x04\x00";
+    check(&vec![(S, bind.to_vec()), (D, answer.to_vec())], &["ldap", "login simple", "ldap+"]);
+    let anonymous = b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00";
+    check(&vec![(S, anonymous.to_vec()), (D, answer.to_vec())], &["ldap", "ldap+"]);
+    let words = words(&whole(&ldap()).0);
+    assert_eq!(words[..4], ["ldap", "ldap+", "starttls None true true", "ldap/tls"].map(str::to_owned));
+    assert_eq!(words.len(), 8);
+}
+
+#[test]
 fn each_side_may_speak_its_own() {
+    check(&vec![(D, b"SSH-2.0-x\r\n".to_vec()), (S, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec())], &["ssh", "http", "GET /", "ssh  "]);
     check(
-        &vec![(D, b"SSH-2.0-x\r\n".to_vec()), (S, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec())],
-        &["ssh", "http", "GET /", "ssh  "],
+        &vec![(S, records(&[client_hello(&[])], 999)), (D, b"what?\r\n".to_vec())],
+        &["tls", "client 0303", "malformed tls TLS record type at 0"],
     );
-    check(&vec![(S, records(&[client_hello(&[])], 999)), (D, b"what?\r\n".to_vec())], &["tls", "client 0303", "malformed tls TLS record type at 0"]);
     // An echo does not speak the protocol.
     let echo = b"GET / HTTP/1.1\r\n\r\n".to_vec();
     assert!(!words(&whole(&vec![(S, echo.clone()), (D, echo)]).0).contains(&"http+".to_owned()));

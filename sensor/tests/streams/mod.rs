@@ -54,7 +54,13 @@ pub(crate) fn tell(file: &[u8]) -> Vec<Told> {
             order.push(key);
             let swapped = tcp.is_some_and(|(_, flags)| flags & 0x12 == 0x12) || protocol == 17 && a < 1024 && b >= 1024;
             let (source, port) = if swapped { (to, a) } else { (from, b) };
-            Flow { conversation: Conversation::new(protocol, port), source, halves: Default::default(), facts: Vec::new(), given: Vec::new() }
+            Flow {
+                conversation: Conversation::new(protocol, port),
+                source,
+                halves: Default::default(),
+                facts: Vec::new(),
+                given: Vec::new(),
+            }
         });
         let speaker = if flow.source == from { Speaker::Source } else { Speaker::Destination };
         match tcp {
@@ -90,7 +96,14 @@ fn segment(flow: &mut Flow, at: Timestamp, speaker: Speaker, seq: u32, flags: u8
         return;
     }
     half.next.get_or_insert(seq);
-    half.waiting.entry(seq).and_modify(|old| if old.len() < payload.len() { *old = payload.to_vec() }).or_insert_with(|| payload.to_vec());
+    half.waiting
+        .entry(seq)
+        .and_modify(|old| {
+            if old.len() < payload.len() {
+                *old = payload.to_vec()
+            }
+        })
+        .or_insert_with(|| payload.to_vec());
     deliver(flow, at, speaker);
     if flow.halves[speaker as usize].waiting.len() > 64 {
         flush(flow, at, speaker);

@@ -63,8 +63,12 @@ answers! {
     tls(first) {
         match at(first, 0)? {
             22 => {
-                let record = at(first, 1)? == 3 && at(first, 2)? <= 4 && (4..=16_384).contains(&be16(first, 3)?);
-                Some(when(record && at(first, 5)? == 2 && at(first, 6)? == 0, Names))
+                let hello = at(first, 5)? == 2;
+                Some(match super::binary::tls(first) {
+                    Verdict::Certain if hello => Names,
+                    Verdict::Unsure if hello => More,
+                    _ => No,
+                })
             }
             21 => Some(when(at(first, 1)? == 3 && at(first, 2)? <= 4 && be16(first, 3)? == 2 && matches!(at(first, 5)?, 1 | 2), Fits)),
             high if high & 0x80 != 0 => {
@@ -361,9 +365,21 @@ fn code(first: &[u8], codes: &[&[u8]], names: &[&[u8]]) -> Fit {
     let known = codes.iter().any(|code| if digits.len() == 3 { **code == *digits } else { code.starts_with(digits) && !complete });
     match rest.first() {
         _ if !known => No,
-        None => if complete { Fits } else { More },
+        None => {
+            if complete {
+                Fits
+            } else {
+                More
+            }
+        }
         Some(b' ' | b'-') if names.iter().any(|name| contains(rest, name)) => Names,
-        Some(b' ' | b'-') => if complete { Fits } else { More },
+        Some(b' ' | b'-') => {
+            if complete {
+                Fits
+            } else {
+                More
+            }
+        }
         Some(_) => No,
     }
 }

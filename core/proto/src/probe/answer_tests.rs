@@ -6,6 +6,7 @@ fn answers() -> Vec<(&'static str, Vec<u8>, Fit)> {
     let mut list: Vec<(&'static str, Vec<u8>, Fit)> = Vec::new();
     let mut add = |name, bytes: &[u8], fit| list.push((name, bytes.to_vec(), fit));
     add("tls", b"\x16\x03\x03\x00\x50\x02\x00\x00\x4c", Fit::Names);
+    add("tls", b"\x16\x03\x01\x00\x01\x02\x16\x03\x01\x00\x01\x00", Fit::Names);
     add("tls", b"\x15\x03\x01\x00\x02\x02\x28", Fit::Fits);
     add("tls", b"\x83\x25\x04\x00\x01\x00\x02", Fit::Fits);
     add("ssh", b"SSH-2.0-OpenSSH_9.2p1\r\n", Fit::Names);
@@ -112,8 +113,12 @@ fn datagrams() -> Vec<(&'static str, Vec<u8>)> {
     };
     add("dns", b"\x00\x06\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07version\x04bind\x00\x00\x10\x00\x03");
     add("dns", b"\x00\x06\x81\x83\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01");
+    add("llmnr", b"\x21\x96\x80\x00\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01\x01a\x00\x00\x01\x00\x01\x00\x00\x00\x1e\x00\x04\x0a\x00\x00\x01");
     add("mdns", b"\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04_ipp\x04_tcp\x05local\x00\x00\x0c\x00\x01");
-    add("nbns", &[&[0x82, 0x28, 1, 0x10, 0, 1, 0, 0, 0, 0, 0, 0, 32][..], b"CKFDENECFDEFFCFGEFFCCACACACACACA", &[0, 0, 0x20, 0, 1]].concat());
+    add(
+        "nbns",
+        &[&[0x82, 0x28, 1, 0x10, 0, 1, 0, 0, 0, 0, 0, 0, 32][..], b"CKFDENECFDEFFCFGEFFCCACACACACACA", &[0, 0, 0x20, 0, 1]].concat(),
+    );
     add("snmp", b"\x30\x26\x02\x01\x01\x04\x06public\xa0\x19");
     add("kerberos", b"\x6a\x81\x89\x30\x81\x86\xa1\x03\x02\x01\x05\xa2\x03\x02\x01\x0a\xa4");
     add("kerberos", b"\x7e\x03\x30\x01\x00");
@@ -148,7 +153,10 @@ fn every_datagram_is_named() {
         // A cut datagram is never taken for something else, except what has no length of its own.
         for cut in 0..bytes.len() {
             let found = datagram(&bytes[..cut]);
-            assert!(found.is_none_or(|found| found == name || ["mdns", "dns"].contains(&found) && ["mdns", "nbns"].contains(&name)), "{name} cut at {cut}: {found:?}");
+            assert!(
+                found.is_none_or(|found| found == name || ["mdns", "dns"].contains(&found) && ["mdns", "nbns"].contains(&name)),
+                "{name} cut at {cut}: {found:?}"
+            );
         }
     }
     for def in DATAGRAMS {
@@ -158,7 +166,18 @@ fn every_datagram_is_named() {
 
 #[test]
 fn benign_datagrams_are_not_claimed() {
-    for twin in [&b""[..], b"hello", b"<999>x", b"<13>", b"\x00\x01file", b"HTTP/1.1 200 OK\r\n", b"GET / HTTP/1.1\r\n\r\n", &[0; 48], &[0xff; 148], &[0; 512]] {
+    for twin in [
+        &b""[..],
+        b"hello",
+        b"<999>x",
+        b"<13>",
+        b"\x00\x01file",
+        b"HTTP/1.1 200 OK\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0; 48],
+        &[0xff; 148],
+        &[0; 512],
+    ] {
         assert_eq!(datagram(twin), None, "{}", twin.escape_ascii());
     }
 }

@@ -33,8 +33,16 @@ checks! {
         match at(first, 0)? {
             22 => {
                 need!(at(first, 1)? == 3 && at(first, 2)? <= 4);
-                need!((4..=16_384).contains(&be16(first, 3)?));
+                let length = be16(first, 3)?;
+                need!((1..=16_384).contains(&length));
                 need!(matches!(at(first, 5)?, 1 | 2));
+                if length < 4 {
+                    // The hello's own header is cut over records: the next one must follow.
+                    let next = usize::from(length) + 5;
+                    need!(length == 1 || at(first, 6)? == 0);
+                    need!(at(first, next)? == 22 && at(first, next + 1)? == 3);
+                    return Some(Certain);
+                }
                 need!(at(first, 6)? == 0);
                 Some(Certain)
             }

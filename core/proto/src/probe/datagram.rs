@@ -24,6 +24,7 @@ const fn def(name: &'static str, check: fn(&[u8]) -> bool) -> DatagramDef {
 pub static DATAGRAMS: &[DatagramDef] = &[
     def("nbns", |d| dns::message(d).is_ok_and(|m| dns_like(&m) && netbios(&m))),
     def("mdns", |d| dns::message(d).is_ok_and(|m| dns_like(&m) && multicast(&m))),
+    def("llmnr", |d| dns::message(d).is_ok_and(|m| dns_like(&m) && link_local(&m))),
     def("dns", |d| dns::message(d).is_ok_and(|m| dns_like(&m))),
     def("snmp", |d| binary::snmp(d) == Verdict::Certain),
     def("kerberos", |d| at(d, 0) != Some(0) && (binary::kerberos(d) == Verdict::Certain || kerberos_reply(d))),
@@ -65,7 +66,12 @@ fn dns_like(m: &dns::Message) -> bool {
     let says = m.header.counts.iter().any(|&n| n > 0);
     let opcode = matches!(m.header.opcode(), 0..=8);
     // Only NetBIOS has opcodes 6 to 8, and it always names its question or record.
-    m.trailing == 0 && says && known && asked && opcode && (response || m.header.rcode() == 0 || m.header.flags & 0x0010 != 0)
+    m.trailing == 0
+        && says
+        && known
+        && asked
+        && opcode
+        && (response || m.header.rcode() == 0 || m.header.flags & 0x0010 != 0)
         && (m.questions.len() == 1 || m.header.id == 0 || response || m.header.opcode() != 0)
 }
 
@@ -85,6 +91,13 @@ fn multicast(m: &dns::Message) -> bool {
     m.header.id == 0 && names.into_iter().any(|(name, class)| under(name) || class & 0x8000 != 0)
 }
 
+/// An answer to a name of one label with none of the flags a DNS server sets (RFC 4795 §2.1). A
+/// question cannot be told from one of DNS.
+fn link_local(m: &dns::Message) -> bool {
+    let one_label = |q: &dns::Question| q.name.labels().count() == 1;
+    m.header.flags & 0xfff0 == 0x8000 && m.header.counts[1] > 0 && m.questions.len() == 1 && m.questions.iter().all(one_label)
+}
+
 fn kerberos_reply(d: &[u8]) -> bool {
     let mut r = Reader::new(d);
     let tag = matches!(r.u8("tag"), Ok(0x6b | 0x6d | 0x7e));
@@ -95,21 +108,28 @@ fn kerberos_reply(d: &[u8]) -> bool {
 /// A long header of a version in use (RFC 9000 §17.2, RFC 9369, Google's and the drafts').
 fn quic(d: &[u8]) -> Option<bool> {
     let version = be32(d, 1)?;
-    let known = matches!(version, 1 | 0x6b33_43cf | 0xff00_0000..=0xff00_00ff | 0x5130_3030..=0x5130_3939) || version & 0x0f0f_0f0f == 0x0a0a_0a0a;
+    let known =
+        matches!(version, 1 | 0x6b33_43cf | 0xff00_0000..=0xff00_00ff | 0x5130_3030..=0x5130_3939) || version & 0x0f0f_0f0f == 0x0a0a_0a0a;
     let destination = usize::from(at(d, 5)?);
     let source = usize::from(at(d, 6 + destination)?);
     let negotiation = version == 0 && d.len() % 4 == (7 + destination + source) % 4;
-    Some(at(d, 0)? & 0x80 != 0 && (known && at(d, 0)? & 0x40 != 0 && d.len() >= 40 || negotiation && d.len() >= 15) && destination <= 20 && source <= 20)
+    Some(
+        at(d, 0)? & 0x80 != 0
+            && (known && at(d, 0)? & 0x40 != 0 && d.len() >= 40 || negotiation && d.len() >= 15)
+            && destination <= 20
+            && source <= 20,
+    )
 }
 
 fn stun(d: &[u8]) -> Option<bool> {
     let length = be16(d, 2)?;
-    Some(at(d, 0)? & 0xc0 == 0 && be32(d, 4)? == 0x2112_a442 && length % 4 == 0 && usize::from(length) + 20 == d.len())
+    Some(at(d, 0)? & 0xc0 == 0 && be32(d, 4)? == 0x2112_a442 && length.is_multiple_of(4) && usize::from(length) + 20 == d.len())
 }
 
 fn ssdp(d: &[u8]) -> bool {
     let head = d.get(..512).unwrap_or(d);
-    d.starts_with(b"M-SEARCH * HTTP/1.") || d.starts_with(b"NOTIFY * HTTP/1.")
+    d.starts_with(b"M-SEARCH * HTTP/1.")
+        || d.starts_with(b"NOTIFY * HTTP/1.")
         || matched(d, b"HTTP/1.# 200") == Verdict::Certain && (contains(head, b"USN:") || contains(head, b"ST:") || contains(head, b"usn:"))
 }
 
@@ -126,7 +146,10 @@ fn syslog(d: &[u8]) -> bool {
     let Some(rest) = d.strip_prefix(b"<") else { return false };
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let priority = rest.get(..digits).and_then(|n| std::str::from_utf8(n).ok()).and_then(|n| n.parse::<u16>().ok());
-    (1..=3).contains(&digits) && priority.is_some_and(|n| n <= 191) && rest.get(digits) == Some(&b'>') && rest.len() > digits + 1
+    (1..=3).contains(&digits)
+        && priority.is_some_and(|n| n <= 191)
+        && rest.get(digits) == Some(&b'>')
+        && rest.len() > digits + 1
         && rest.get(digits + 1).is_some_and(|b| b.is_ascii_graphic() || *b == b' ')
 }
 
@@ -157,7 +180,12 @@ fn openvpn(d: &[u8]) -> Option<bool> {
         1 => d.len() == 26,
         _ => false,
     };
-    let authenticated = [16_usize, 20, 32, 64].iter().any(|hmac| d.len() == 9 + hmac + 8 + 1 + 4 || d.len() == 9 + hmac + 8 + 1 + 4 + 8 + 4);
+    // An authenticated one: digest, a small packet number, time, acknowledgements, message 0.
+    let authenticated = [16_usize, 20, 32, 64].iter().map(|digest| 9 + digest).any(|at_number| {
+        let first = be32(d, at_number).is_some_and(|number| (1..=16).contains(&number));
+        let acknowledged = at(d, at_number + 8).map(usize::from).filter(|n| *n <= 1);
+        first && acknowledged.is_some_and(|n| d.len() == at_number + 8 + 1 + n * 12 + 4) && d.ends_with(&[0, 0, 0, 0])
+    });
     Some(opcode && session && (plain || authenticated))
 }
 
@@ -191,7 +219,12 @@ fn sets(d: &[u8], from: usize) -> bool {
 /// A client's or server's packet: version, mode, and a size an NTP packet has (RFC 5905 §7.3).
 fn ntp(d: &[u8]) -> Option<bool> {
     let (version, mode) = (at(d, 0)? >> 3 & 7, at(d, 0)? & 7);
-    let control = mode == 6 && d.len() >= 12 && usize::from(be16(d, 10)?) + 12 <= d.len() && at(d, 1)? & 0x1f <= 31 && d.len() % 4 == 0 && be16(d, 8)? == 0;
+    let control = mode == 6
+        && d.len() >= 12
+        && usize::from(be16(d, 10)?) + 12 <= d.len()
+        && at(d, 1)? & 0x1f <= 31
+        && d.len() % 4 == 0
+        && be16(d, 8)? == 0;
     let timed = matches!(mode, 1..=5) && (matches!(d.len(), 48 | 52 | 64 | 68 | 72)) && at(d, 1)? <= 16 && at(d, 2)? <= 17;
     Some(matches!(version, 1..=4) && (timed || control))
 }
