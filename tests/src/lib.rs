@@ -7,6 +7,7 @@
 pub mod demo;
 pub mod lab;
 pub mod process;
+pub mod sensor;
 pub mod visitors;
 pub mod world;
 
