@@ -38,12 +38,8 @@ pub enum Command {
     Run,
     /// Check the configuration and print what it means
     Check,
-    /// Analyse capture files (not in this build)
-    Read {
-        /// Capture files
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    /// Analyse capture files: flows, what was seen, findings, and a summary
+    Read(crate::read::Options),
     /// Take packets out of the ring, in order of time, beside the running sensor
     Carve(Box<carve::Arguments>),
     /// Show the packet ring, or verify it

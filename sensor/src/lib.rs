@@ -10,8 +10,11 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
+pub mod decode;
+pub mod flow;
 pub mod peek;
 pub mod pipeline;
+pub mod read;
 pub mod ring;
 
 use anyhow::Context as _;
@@ -38,7 +41,7 @@ pub fn run(cli: Cli) -> anyhow::Result<String> {
             daemon::pipeline(&loaded.value, String::new())?;
             Ok(format!("{}: good: {}", loaded.path.display(), loaded.value.summary()))
         }
-        Command::Read { .. } => Err(anyhow::anyhow!("read: not in this build")),
+        Command::Read(options) => read::run(options).map(|()| String::new()),
         Command::Carve(arguments) => commands::carve::run(&load()?.value.ring_dir(), &arguments),
         Command::Ring(arguments) => commands::ring::run(&load()?.value.ring_dir(), &arguments),
         Command::Identity(command) => identity(&load()?.value, &path, command).map(|()| String::new()),
@@ -107,7 +110,7 @@ mod tests {
             ("interface = \"a b\"\n", "sensor.toml:1: key `interface`: \"a b\" is no interface name"),
             ("interface = \"eth1\"\n[ring]\nquota = \"1 MiB\"\n", "sensor.toml:3: key `ring.quota`: 1 MiB is too small"),
             ("interface = \"eth1\"\n[capture]\nring = \"2 MiB\"\n", "sensor.toml:3: key `capture.ring`: 2 MiB: must be between"),
-            ("interface = \"eth1\"\n[capture]\ntimeout = 0\n", "sensor.toml:3: unknown key `timeout`"),
+            ("interface = \"eth1\"\n[capture]\ntimeout = 0\n", "sensor.toml:3: unknown key `capture.timeout`"),
             ("interface = \"eth1\"\nsegment = \"/nonexistent/s.toml\"\n", "key segment: /nonexistent/s.toml"),
             ("interface = \"eth1\"\nnet = \"\"\n", "sensor.toml:2: key `net`: must name the net"),
         ] {

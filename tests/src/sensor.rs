@@ -31,7 +31,16 @@ impl SensorLab {
             lab.host(host)?;
             // No router solicitations and the like: what is sent is what the test sends.
             let netns = lab.netns(host);
-            let words = ["ip", "netns", "exec", &netns, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"];
+            let words = [
+                "ip",
+                "netns",
+                "exec",
+                &netns,
+                "sysctl",
+                "-qw",
+                "net.ipv6.conf.all.disable_ipv6=1",
+                "net.ipv6.conf.default.disable_ipv6=1",
+            ];
             run_ok(command(words), None, LIMIT)?;
             lab.leg(host, "eth0", "seg", &[address])?;
         }

@@ -121,7 +121,10 @@ fn every_packet_is_kept_as_tcpdump_keeps_it() {
     let verified = sensor.ask(&["ring", "verify"]).unwrap();
     assert!(String::from_utf8(verified).unwrap().contains("segments verified"));
     // By index: one flow, and within tags.
-    assert_eq!(sensor.carve(&["--flow", "udp:10.77.0.1:4000-10.77.0.2:9"]).unwrap().len(), numbers(&sensor.carve(&[]).unwrap()).len() + icmp(&sensor));
+    assert_eq!(
+        sensor.carve(&["--flow", "udp:10.77.0.1:4000-10.77.0.2:9"]).unwrap().len(),
+        numbers(&sensor.carve(&[]).unwrap()).len() + icmp(&sensor)
+    );
     assert_eq!(sensor.carve(&["--host", "10.77.8.1", "--proto", "udp", "--bpf", "vlan and vlan and udp"]).unwrap().len(), 100);
 }
 
@@ -211,7 +214,8 @@ fn a_kill_costs_nothing_that_was_written() {
     }
     let before = numbers(&sensor.carve(&[]).unwrap());
     sensor.start().unwrap();
-    until("the ring to be read through", LIMIT, || ring(&sensor).iter().all(|segment| segment["state"] == "complete").then_some(())).unwrap();
+    until("the ring to be read through", LIMIT, || ring(&sensor).iter().all(|segment| segment["state"] == "complete").then_some(()))
+        .unwrap();
     assert_eq!(numbers(&sensor.carve(&[]).unwrap()), before, "the start changed what was kept");
     sensor.send(next..next + 10, |_| 0).unwrap();
     wait_for(&sensor, next + 9);
@@ -240,7 +244,8 @@ fn the_quota_is_kept() {
     let found = numbers(&sensor.carve(&[]).unwrap());
     assert_eq!((found.last(), found.len() as u32), (Some(&59_999), 60_000 - found[0]), "a hole, or not the oldest went");
     assert!(found.len() > 10_000, "far more than needed was deleted: {} left", found.len());
-    let said: serde_json::Value = serde_json::from_slice(&sensor.ask(&["carve", "--json", "--out", dir.path().join("x").to_str().unwrap()]).unwrap()).unwrap();
+    let said: serde_json::Value =
+        serde_json::from_slice(&sensor.ask(&["carve", "--json", "--out", dir.path().join("x").to_str().unwrap()]).unwrap()).unwrap();
     assert_eq!(said["statement"]["purged"].as_array().unwrap().len(), 1, "{said}");
 }
 
@@ -283,7 +288,8 @@ fn a_full_disk_ends_nothing() {
     .unwrap();
     sensor.stop().unwrap();
     let out = dir.path().join("x");
-    let said: serde_json::Value = serde_json::from_slice(&sensor.ask(&["carve", "--json", "--out", out.to_str().unwrap()]).unwrap()).unwrap();
+    let said: serde_json::Value =
+        serde_json::from_slice(&sensor.ask(&["carve", "--json", "--out", out.to_str().unwrap()]).unwrap()).unwrap();
     let lost: u64 = said["statement"]["lost"].as_array().unwrap().iter().filter_map(|lost| lost["packets"].as_u64()).sum();
     let kept = numbers(&pcapng(&std::fs::read(&out).unwrap()).unwrap());
     let unique: std::collections::BTreeSet<_> = kept.iter().filter(|number| **number < 5_000).collect();
