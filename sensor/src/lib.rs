@@ -41,7 +41,7 @@ pub fn run(cli: Cli) -> anyhow::Result<String> {
             daemon::pipeline(&loaded.value, String::new())?;
             Ok(format!("{}: good: {}", loaded.path.display(), loaded.value.summary()))
         }
-        Command::Read(options) => read::run(options).map(|()| String::new()),
+        Command::Read(options) => read::run(&options).map(|()| String::new()),
         Command::Carve(arguments) => commands::carve::run(&load()?.value.ring_dir(), &arguments),
         Command::Ring(arguments) => commands::ring::run(&load()?.value.ring_dir(), &arguments),
         Command::Identity(command) => identity(&load()?.value, &path, command).map(|()| String::new()),
