@@ -105,7 +105,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 pub fn write(options: &Options, out: &mut dyn Write) -> anyhow::Result<()> {
     let settings = settings(options)?;
     for file in options.files.iter().filter(|file| !is_standard_input(file)) {
-        open(file)?;
+        // What is wrong shows before hours of reading. A pipe can be opened only once.
+        if std::fs::metadata(file).with_context(|| file.display().to_string())?.is_file() {
+            open(file)?;
+        }
     }
     let mut pipeline = Pipeline::new(settings)?;
     let mut teller = if options.json { Teller::Json(out) } else { Teller::Table(out, Board::default()) };
@@ -314,3 +317,6 @@ fn row(flow: &Flow) -> [String; 7] {
         sum(flow.sent.ip_bytes, flow.received.ip_bytes),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,13 @@ fn pairs(flows: &[Flow], protocol: u8, outer: bool) -> usize {
 }
 
 /// Where we differ from tshark for a reason.
-const DIFFERENT: &[(&str, &str, &str)] = &[];
+const DIFFERENT: &[(&str, &str, &str)] = &[
+    ("flowexport/ndpi__syslog.pcap", "vlan.ids", "a flow keeps the tags of its first packet; 1906 is on the way back of one"),
+    ("malformed/ndpi__fuzz-2006-06-26-2594.pcap", "arp.frames", "five are mutated to other hardware or protocols than Ethernet and IPv4"),
+    ("malformed/tcpdump__arp-oobr.pcap", "arp.frames", "259 are mutated so, or break ARP"),
+    ("malformed/ndpi__fuzz-2006-09-29-28586.pcap", "tunnel", "one mutated to L2TP version 3 on IP, which is not taken apart"),
+    ("malformed/sv__decode-too-many-layers_input.pcap", "mpls", "no IP is reached behind the labels, so there is no flow"),
+];
 
 #[test]
 fn flows_and_layers_are_those_of_the_truth() {
@@ -135,7 +141,7 @@ fn flows_and_layers_are_those_of_the_truth() {
                 .iter()
                 .filter(|tunnel| ["gre", "erspan", "vxlan", "geneve", "teredo", "gtp", "l2tp", "pppoe"].contains(&tunnel.as_str()))
             {
-                if !has(tunnel) {
+                if !has(tunnel) && !DIFFERENT.iter().any(|(known, what, _)| *known == path && *what == "tunnel") {
                     wrong.push(format!("{path}: no layer {tunnel}"));
                 }
             }
@@ -148,6 +154,20 @@ fn flows_and_layers_are_those_of_the_truth() {
         }
     }
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Sound traffic breaks no protocol: facts of malformed packets come from what was made to be malformed, and from
+/// one capture in which six PPPoE lengths end before the IP packets in them.
+#[test]
+fn sound_captures_have_no_malformed_packets() {
+    let Some(corpus) = corpus() else { return };
+    let mut found = BTreeSet::new();
+    for path in files(&truth(&corpus)) {
+        if read(&corpus.join(&path)).counts.malformed > 0 && !path.starts_with("malformed/") {
+            found.insert(path);
+        }
+    }
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), ["tunnel/zeek__pppoe-over-qinq.pcap"]);
 }
 
 /// The same twice, and every id once.

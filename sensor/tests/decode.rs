@@ -97,7 +97,7 @@ fn tunnels() -> Vec<(Vec<u8>, &'static str, &'static str)> {
         (gre(&[0, 0, 0x65, 0x58], &inner_frame()), "ipv4 gre", "ipv4 gre eth ipv4 udp"),
         (gre(&[0x30, 0x81, 0x88, 0x0b, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0x21], &inner()), "ipv4 gre", "ipv4 gre ppp ipv4 udp"),
         (
-            gre(&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0], &inner_frame()),
+            gre(&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0, 0, 0, 0, 0, 0, 0], &inner_frame()),
             "ipv4 gre erspan",
             "ipv4 gre erspan eth ipv4 udp",
         ),
@@ -165,7 +165,7 @@ fn nested_tunnels_and_every_cut() {
             };
             pipeline.packet(&cut, &mut |output| told.take(output));
             pipeline.finish(glasshive_event::flow::FlowEnd::Shutdown, &mut |output| told.take(output));
-            assert_eq!(told.malformed, [], "{length} of {}", packet.len());
+            assert!(told.malformed.is_empty(), "{length} of {}: {:?}", packet.len(), told.malformed);
             let header = if packet[0] >> 4 == 4 { 20 } else { 40 };
             assert_eq!(told.flows.is_empty(), length < header, "{length}");
             assert!(told.flows.iter().all(|flow| flow.sent.truncated == 1));
@@ -254,7 +254,7 @@ fn fragments_that_lie_are_told() {
         all.extend(pieces(&[2]).into_iter().map(|(_, data)| (START + 6, data)));
         run_as(101, &all, settings())
     };
-    assert_eq!(overlap(&[b'x'; 16]).malformed, [], "the same bytes again");
+    assert!(overlap(&[b'x'; 16]).malformed.is_empty(), "the same bytes again");
     let told = overlap(b"xxxxyyyyxxxxxxxx");
     assert_eq!(
         (told.malformed.len(), told.malformed[0].what.as_str(), told.malformed[0].offset),
@@ -340,6 +340,43 @@ fn broken_headers_are_told_with_their_place() {
     }
     let told = one(101, v4(A, B, 17, &[0, 1, 0, 2, 0, 7, 0, 0]));
     assert_eq!((told.malformed[0].what.as_str(), told.flows[0].wire.destination.port), ("length of UDP", 2));
+}
+
+/// tshark over frames of one link type: the fields of each frame.
+fn tshark(link_type: u16, frames: &[Vec<u8>], fields: &[&str]) -> Vec<Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("frames.pcap");
+    let mut file =
+        [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 262_144, link_type.into()].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    for frame in frames {
+        file.extend([1_767_225_600, 0, frame.len() as u32, frame.len() as u32].iter().flat_map(|word| word.to_le_bytes()));
+        file.extend(frame);
+    }
+    std::fs::write(&path, file).unwrap();
+    let mut command = std::process::Command::new("tshark");
+    command.arg("-n").arg("-r").arg(&path).args(["--enable-protocol", "communityid", "-T", "fields"]);
+    // It takes port 2222 for a protocol of its own.
+    command.args(["--disable-protocol", "cipio"]);
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = command.env("HOME", dir.path()).output().expect("tshark must be installed: tests/install.sh test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+/// The frames of these tests are real: tshark finds the same ports and Community IDs in them.
+#[test]
+fn tshark_agrees_on_the_tunnels() {
+    let frames: Vec<Vec<u8>> = tunnels().into_iter().map(|(packet, ..)| packet).collect();
+    let seen = tshark(101, &frames, &["udp.dstport", "communityid", "_ws.malformed", "frame.protocols"]);
+    assert_eq!(seen.len(), frames.len());
+    for (frame, fields) in frames.into_iter().zip(seen) {
+        let told = one(101, frame);
+        assert!(fields[0].split(',').any(|port| port == "2222") && fields[2].is_empty(), "{fields:?}");
+        let ours: Vec<&str> = told.flows.iter().map(|flow| flow.community_id.as_str()).collect();
+        assert!(fields[1].split(',').all(|id| ours.contains(&id)), "{fields:?} {ours:?}");
+    }
 }
 
 fn sources() -> Vec<(u16, Vec<u8>)> {

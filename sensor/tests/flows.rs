@@ -9,6 +9,7 @@ use glasshive_event::flow::{DirectionBasis, FlowEnd};
 use glasshive_event::observation::{Fact, Observation};
 use glasshive_event::{ConnId, PacketScope, Timestamp};
 use glasshive_sensor::pipeline::{Pipeline, Settings};
+use proptest::prelude::*;
 use std::sync::Arc;
 
 const CLIENT: (&str, u16) = ("10.0.0.1", 40_000);
@@ -323,5 +324,41 @@ fn wire_detectors_see_every_observation_and_their_findings_come_out() {
         let detect = settings.parse().unwrap();
         let error = Pipeline::with_detectors(Settings { detect, ..Settings::default() }, WATCHERS).err().unwrap();
         assert_eq!(error.to_string(), expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(fuzz_cases()))]
+
+    /// Hostile segments over a few tuples, more than there is room for: every packet ends in exactly one flow, every
+    /// flow has one last record, and the same comes out again, ticks or not.
+    #[test]
+    fn any_segments_are_counted_once(steps in prop::collection::vec((0u16..5, any::<bool>(), any::<u8>(), 0u32..200, 0u32..200, 0usize..20, 0i64..8), 0..40)) {
+        let mut at = START;
+        let packets: Vec<_> = steps.into_iter().map(|(port, up, flags, seq, ack, length, wait)| {
+            // Now and then an hour of silence.
+            at += if wait == 7 { 4000 * SECOND } else { wait * wait * SECOND / 3 };
+            let (client, server) = (("10.0.0.1", 40_000 + port), SERVER);
+            let (from, to) = if up { (client, server) } else { (server, client) };
+            (at, tcp(from, to, flags, seq, ack, &[port as u8; 20][..length]))
+        }).collect();
+        let once = |ticks: bool| {
+            let (mut pipeline, mut told) = (Pipeline::new(Settings { max_flows: 3, ..settings() }).unwrap(), Told::default());
+            for (at, data) in &packets {
+                if ticks {
+                    pipeline.tick(Timestamp(*at - SECOND / 2), &mut |output| told.take(output));
+                }
+                pipeline.packet(&packet(*at, 1, data), &mut |output| told.take(output));
+            }
+            pipeline.finish(FlowEnd::Shutdown, &mut |output| told.take(output));
+            told.counts = pipeline.counts();
+            told
+        };
+        let told = once(false);
+        let last: Vec<_> = told.flows.iter().filter(|flow| flow.is_final()).collect();
+        prop_assert_eq!(last.len() as u64, told.counts.flows);
+        prop_assert_eq!(last.iter().map(|flow| flow.sent.packets + flow.received.packets).sum::<u64>(), packets.len() as u64);
+        prop_assert!(told.flows.iter().all(|flow| flow.last >= flow.first && flow.history.len() <= 64));
+        prop_assert_eq!(told.text, once(true).text);
     }
 }

@@ -224,6 +224,10 @@ impl Decoder {
 /// BSD's loopback: the family in the byte order of whoever captured, as an EtherType.
 fn null(reader: &mut Reader<'_>) -> Result<Option<u16>, Stop> {
     let family = reader.u32("address family")?;
+    // Some write Cisco's HDLC header here: address, control, EtherType.
+    if matches!(family >> 16, 0x0f00 | 0x8f00) && family & 0xffff >= u32::from(MIN_ETHER_TYPE) {
+        return Ok(Some(family as u16));
+    }
     let family = if family > 0xffff { family.swap_bytes() } else { family };
     Ok(match family {
         2 => Some(0x0800),

@@ -7,7 +7,8 @@ use super::ip::Head;
 use super::{Context, Decoder, Layer, Once, Stop, Transport, wrong};
 use glasshive_proto::Reader;
 
-const VXLAN: [u16; 2] = [4789, 8472];
+/// The assigned port, the one of its extension (GPE), and Linux' of old.
+const VXLAN: [u16; 3] = [4789, 4790, 8472];
 const GENEVE: u16 = 6081;
 const TEREDO: u16 = 3544;
 const GTP: u16 = 2152;
@@ -156,11 +157,18 @@ fn gre(reader: &mut Reader<'_>) -> Result<(Option<Inner>, bool), Stop> {
     })
 }
 
-/// RFC 7348.
+/// RFC 7348, and its extension (draft-ietf-nvo3-vxlan-gpe) that says what follows.
 fn vxlan(reader: &mut Reader<'_>) -> Option<Inner> {
-    let header = reader.array::<8>("").ok()?;
-    let [flags, _, _, _, _, _, _, reserved] = header;
-    (flags & 0x08 != 0 && reserved == 0 && reader.len() >= 14).then_some(Inner::Ethernet)
+    let [flags, _, _, next, _, _, _, reserved] = reader.array::<8>("").ok()?;
+    if flags & 0x08 == 0 || reserved != 0 {
+        return None;
+    }
+    match (flags & 0x04 != 0, next) {
+        (false, _) | (true, 3) => (reader.len() >= 14).then_some(Inner::Ethernet),
+        (true, 1 | 2) => Some(Inner::Ip),
+        (true, 5) => Some(Inner::EtherType(0x8847)),
+        _ => None,
+    }
 }
 
 /// RFC 8926.

@@ -14,6 +14,8 @@ pub(crate) const DEFAULT_FLOWS: usize = 65_536;
 /// Bytes all TCP reassembly may hold together.
 const REASSEMBLY_BYTES: usize = 64 << 20;
 const SECOND: i64 = 1_000_000_000;
+/// Entries the plan may hold besides four a flow.
+const PLAN_SLACK: usize = 1024;
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
@@ -38,8 +40,9 @@ pub struct Table {
     free: Vec<u32>,
     oldest: u32,
     newest: u32,
-    /// By second: whom to look at then.
+    /// By second: whom to look at then. Flows that went leave their entries, so it is made anew when it grows.
     plan: BTreeMap<i64, Vec<(u32, u32)>>,
+    planned: usize,
     pool: Pool,
     opened: u64,
     evicted: u64,
@@ -57,6 +60,7 @@ impl Table {
             oldest: NONE,
             newest: NONE,
             plan: BTreeMap::new(),
+            planned: 0,
             pool: Pool::new(REASSEMBLY_BYTES),
             opened: 0,
             evicted: 0,
@@ -102,14 +106,16 @@ impl Table {
             if *entry.key() > now.0.div_euclid(SECOND) {
                 break;
             }
-            for (place, generation) in entry.remove() {
+            let looked_at = entry.remove();
+            self.planned = self.planned.saturating_sub(looked_at.len());
+            for (place, generation) in looked_at {
                 let Some(slot) = self.slots.get_mut(place as usize).filter(|slot| slot.generation == generation) else { continue };
                 slot.planned = i64::MAX;
                 let Some(entry) = &slot.entry else { continue };
                 let (ends, _) = entry.due();
-                if ends <= now.0 {
+                if ends < now.0 {
                     due.push((ends, true, entry.id, place));
-                } else if entry.record_due() <= now.0 {
+                } else if entry.record_due() < now.0 {
                     due.push((entry.record_due(), false, entry.id, place));
                 } else {
                     again.push(place);
@@ -127,7 +133,7 @@ impl Table {
             if let Some(entry) = self.slots.get_mut(place as usize).and_then(|slot| slot.entry.as_mut()) {
                 // After a jump of the clock one record stands for all that were due.
                 let record = entry.interim();
-                while entry.record_due() <= now.0 {
+                while entry.record_due() < now.0 {
                     entry.interim();
                 }
                 out.extend(record.map(|record| Said::Record(now, record)));
@@ -155,6 +161,7 @@ impl Table {
             self.close(place, at, end, out);
         }
         self.plan.clear();
+        self.planned = 0;
     }
 
     /// Flows begun.
@@ -224,10 +231,26 @@ impl Table {
         let Some(slot) = self.slots.get_mut(place as usize) else { return };
         let Some(entry) = &slot.entry else { return };
         let next = entry.due().0.min(entry.record_due());
-        let second = next.div_euclid(SECOND).saturating_add(i64::from(next.rem_euclid(SECOND) > 0));
+        // The first whole second after it: what comes at the very moment still belongs to the flow.
+        let second = next.div_euclid(SECOND).saturating_add(1);
         if second < slot.planned {
             slot.planned = second;
             self.plan.entry(second).or_default().push((place, slot.generation));
+            self.planned = self.planned.saturating_add(1);
+        }
+        if self.planned > self.capacity.saturating_mul(4).saturating_add(PLAN_SLACK) {
+            self.plan_anew();
+        }
+    }
+
+    fn plan_anew(&mut self) {
+        self.plan.clear();
+        self.planned = 0;
+        for slot in &mut self.slots {
+            slot.planned = i64::MAX;
+        }
+        for place in 0..self.slots.len() as u32 {
+            self.replan(place);
         }
     }
 
@@ -263,5 +286,40 @@ impl Table {
             None if self.newest == place => self.newest = older,
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Decoder, Fault, Sink};
+    use crate::pipeline::Packet;
+
+    struct Into<'t>(&'t mut Table, &'t mut Vec<Said>, Timestamp);
+    impl Sink for Into<'_> {
+        fn unit(&mut self, unit: &Unit<'_>) {
+            self.0.unit(self.2, unit, self.1);
+        }
+        fn arp(&mut self, _: glasshive_event::observation::Arp) {}
+        fn fault(&mut self, _: &Fault<'_>) {}
+    }
+
+    /// A flood of single packets holds neither flows nor plans beyond the bound.
+    #[test]
+    fn a_flood_leaves_nothing_behind() {
+        let (mut table, mut decoder, mut said) = (Table::new("", 50), Decoder::default(), Vec::new());
+        for n in 0..20_000u32 {
+            let [_, _, a, b] = n.to_be_bytes();
+            let data = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, a, b, 10, 0, 0, 1, 0, 1, 0, 2, 0, 8, 0, 0];
+            let at = Timestamp(i64::from(n));
+            let packet = Packet { at, link_type: 101, data: &data, original_length: 28 };
+            decoder.packet(&packet, &mut Into(&mut table, &mut said, at));
+            said.clear();
+            assert!(table.len() <= 50 && table.slots.len() <= 50);
+            assert!(table.planned <= 4 * 50 + PLAN_SLACK + 1 && table.plan.values().map(Vec::len).sum::<usize>() == table.planned);
+        }
+        assert_eq!((table.opened(), table.evicted()), (20_000, 19_950));
+        table.sweep(Timestamp(100 * SECOND), &mut said);
+        assert_eq!((table.len(), said.len(), table.planned, table.oldest, table.newest), (0, 50, 0, NONE, NONE));
     }
 }
