@@ -76,6 +76,12 @@ pub enum Request {
         reason: String,
         /// Send the captured files too, opened.
         files: bool,
+        /// Ask the net's sensors for the packets.
+        #[serde(default)]
+        packets: bool,
+        /// Send the keys that decrypt packets too, opened.
+        #[serde(default)]
+        secrets: bool,
     },
     /// A one-time token for a node.
     Enroll {

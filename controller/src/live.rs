@@ -2,6 +2,8 @@
 
 use crate::fail::Failure;
 use futures_util::future::BoxFuture;
+use glasshive_link::CarveQuery;
+use glasshive_link::server::CarveStream;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,4 +21,7 @@ pub trait Live: Send + Sync + 'static {
 
     /// The sealed blob as a file of ours, fetched from the node when it is not here yet.
     fn blob<'a>(&'a self, node: &'a str, name: &'a str) -> BoxFuture<'a, Result<PathBuf, Failure>>;
+
+    /// Asks a sensor for packets of its ring.
+    fn carve<'a>(&'a self, node: &'a str, query: CarveQuery) -> BoxFuture<'a, Result<CarveStream, Failure>>;
 }

@@ -14,8 +14,8 @@ use glasshive_event::Kind;
 use glasshive_event::detail::Health;
 use glasshive_journal::store::{Store, StoreError, StoreHandle};
 use glasshive_link::identity::ControllerIdentity;
-use glasshive_link::server::{Range, Server, ServerConfig};
-use glasshive_link::{BlobName, NodeName, SystemClock};
+use glasshive_link::server::{CarveStream, Range, Server, ServerConfig};
+use glasshive_link::{BlobName, CarveQuery, NodeName, SystemClock};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -182,6 +182,13 @@ impl Live for Daemon {
 
     fn blob<'a>(&'a self, node: &'a str, name: &'a str) -> BoxFuture<'a, Result<PathBuf, Failure>> {
         Box::pin(fetch(&self.server, &self.files, node, name))
+    }
+
+    fn carve<'a>(&'a self, node: &'a str, query: CarveQuery) -> BoxFuture<'a, Result<CarveStream, Failure>> {
+        Box::pin(async move {
+            let node: NodeName = node.parse().map_err(Failure::failed)?;
+            self.server.request_carve(&node, query).await.map_err(Failure::unreachable)
+        })
     }
 }
 

@@ -338,7 +338,21 @@ impl Session {
 
     /// Records a command of the pretended operating system with a digest of what it showed.
     pub async fn command(&self, channel: Option<u32>, input: &[u8], output: &[u8], exit: Option<i32>, known: bool) {
+        self.command_since(None, channel, input, output, exit, known).await;
+    }
+
+    /// The same for a command given at `began`, a time of [`Self::mono_ns`].
+    pub async fn command_since(
+        &self,
+        began: Option<u64>,
+        channel: Option<u32>,
+        input: &[u8],
+        output: &[u8],
+        exit: Option<i32>,
+        known: bool,
+    ) {
         let detail = Command {
+            took_ns: began.map(|began| self.mono_ns().saturating_sub(began)),
             input: clip(input),
             exit,
             output_sha256: Some(hex(&Sha256::digest(output))),
@@ -429,6 +443,19 @@ impl Session {
     /// Opens a session inside this one when `host:port` is an own persona's service, and serves it in
     /// process; `None`: not ours to answer for, or nested too deep. The asking is recorded either way.
     pub async fn child(&self, host: &[u8], port: u16, transport: Transport, mechanism: &str, originator: Option<String>) -> Option<Conn> {
+        self.child_on(None, host, port, transport, mechanism, originator).await
+    }
+
+    /// The same for a target asked for on `channel`, whose stream records then are what was forwarded.
+    pub async fn child_on(
+        &self,
+        channel: Option<u32>,
+        host: &[u8],
+        port: u16,
+        transport: Transport,
+        mechanism: &str,
+        originator: Option<String>,
+    ) -> Option<Conn> {
         let inner = &self.0;
         let name = String::from_utf8_lossy(host).into_owned();
         let route = if inner.depth < MAX_DEPTH {
@@ -443,6 +470,7 @@ impl Session {
             originator,
             answered: route.is_some(),
             child: None,
+            channel,
         };
         let Some(route) = route else {
             self.emit(Kind::Forward, &forward).await;

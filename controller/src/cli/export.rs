@@ -17,11 +17,16 @@ use std::path::PathBuf;
   glasshive export session 3f9a01bc --format jsonl -o case-7
   glasshive export session 3f9a01bc --format cast -o casts     then: asciinema play casts/*.cast
   glasshive export session 3f9a01bc --format files -o files --reason 'malware analysis'
+  glasshive export session 3f9a01bc --format pcapng -o case-7
+  glasshive export session 3f9a01bc --format decrypted -o case-7 --reason 'court order 12'
   glasshive export filter --since 24h --net dmz --format csv -o today
 
 Formats: jsonl (ECS names, one event a line), csv (for spreadsheets), cast (asciinema v2),
-files (captured files, opened by the daemon). Every export is kept as an audit event; DIR
-gets manifest.json with the SHA-256 of each file. Secrets stay sealed.")]
+files (captured files, opened by the daemon), pcapng (original.pcapng: the sensor's packets,
+nothing added), decrypted (that and decrypted.pcapng, which holds TLS keys and what went through
+SSH and tunnels in clear: needs --reason; without a sensor in the net, of the records alone), pcap
+(the packets in the classic format). Every export is kept as an audit event; DIR gets manifest.json
+with the SHA-256 of each file and what is missing. Secrets stay sealed but in decrypted.")]
 pub(super) struct Args {
     #[command(subcommand)]
     what: Part,
@@ -56,11 +61,11 @@ enum Part {
 
 #[derive(clap::Args)]
 struct To {
-    /// jsonl, csv, cast or files
+    /// jsonl, csv, cast, files, pcapng, decrypted or pcap
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Format,
     /// Directory to write to; made when it is not there
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, visible_alias = "out", value_name = "DIR")]
     output: PathBuf,
     /// Why, for the audit event
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -91,6 +96,8 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
         to: directory.display().to_string(),
         reason: to.reason,
         files: format.opens_files,
+        packets: format.packets,
+        secrets: format.secrets,
     };
     let mut answers = shell.client().await?.ask(request).await?;
     let mut export: Option<Export> = None;

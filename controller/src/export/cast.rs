@@ -13,6 +13,8 @@ pub(super) const FORMAT: FormatDef = FormatDef {
     name: "cast",
     summary: "asciinema v2, one file a terminal channel (asciinema play FILE)",
     opens_files: false,
+    packets: false,
+    secrets: false,
     build: || Box::new(Cast::default()),
 };
 

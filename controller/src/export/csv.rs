@@ -10,6 +10,8 @@ pub(super) const FORMAT: FormatDef = FormatDef {
     name: "csv",
     summary: "one event a row for spreadsheets; cells that would run as formulas are neutralised",
     opens_files: false,
+    packets: false,
+    secrets: false,
     build: || Box::new(Csv::default()),
 };
 

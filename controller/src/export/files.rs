@@ -12,6 +12,8 @@ pub(super) const FORMAT: FormatDef = FormatDef {
     name: "files",
     summary: "captured files under their SHA-256, byte-equal to the upload",
     opens_files: true,
+    packets: false,
+    secrets: false,
     build: || Box::new(Files::default()),
 };
 

@@ -8,6 +8,8 @@ pub(super) const FORMAT: FormatDef = FormatDef {
     name: "jsonl",
     summary: "one event a line under ECS names, with the stored record and its SHA-256",
     opens_files: false,
+    packets: false,
+    secrets: false,
     build: || Box::new(Jsonl::default()),
 };
 

@@ -8,6 +8,7 @@ mod csv;
 mod ecs;
 mod files;
 mod jsonl;
+mod packets;
 
 use crate::fail::Failure;
 use serde_json::{Value, json};
@@ -25,16 +26,21 @@ pub struct FormatDef {
     pub summary: &'static str,
     /// Whether captured files are opened for it.
     pub opens_files: bool,
+    /// Whether sensors are asked for packets.
+    pub packets: bool,
+    /// Whether keys that decrypt packets are opened for it; that needs a reason.
+    pub secrets: bool,
     /// Makes a writer.
     pub build: fn() -> Box<dyn Format>,
 }
 
 /// All formats.
-pub static FORMATS: &[FormatDef] = &[jsonl::FORMAT, csv::FORMAT, cast::FORMAT, files::FORMAT];
+pub static FORMATS: &[FormatDef] =
+    &[jsonl::FORMAT, csv::FORMAT, cast::FORMAT, files::FORMAT, packets::PCAPNG, packets::DECRYPTED_PCAPNG, packets::PCAP];
 
 /// Turns the objects of an export answer into files.
 pub trait Format: Send {
-    /// One object: `type` is session, event, file or piece.
+    /// One object: `type` is session, child, finding, event, file, piece, keylog, sensors, sensor, packets, statement or no_packets.
     fn item(&mut self, item: &Value, to: &mut Target) -> Result<(), Failure>;
     /// No more objects.
     fn finish(&mut self, to: &mut Target) -> Result<(), Failure>;
@@ -45,6 +51,7 @@ pub struct Target {
     dir: PathBuf,
     written: Vec<Value>,
     notes: Vec<String>,
+    pinned: serde_json::Map<String, Value>,
 }
 
 /// A file being written; hashed as it goes.
@@ -71,7 +78,7 @@ impl Target {
         if dir.join("manifest.json").exists() {
             return Err(Failure::usage(format!("{} already holds an export: choose another -o DIR", dir.display())));
         }
-        Ok(Self { dir: dir.to_owned(), written: Vec::new(), notes: Vec::new() })
+        Ok(Self { dir: dir.to_owned(), written: Vec::new(), notes: Vec::new(), pinned: serde_json::Map::new() })
     }
 
     /// Begins a file; `name` is ours, never a visitor's. Mode 0600: readable by its owner, never executable.
@@ -94,6 +101,16 @@ impl Target {
         }
         self.written.push(entry);
         Ok(sha256)
+    }
+
+    /// Where a file of that name is or will be.
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A fact for the manifest.
+    fn pin(&mut self, key: &str, value: Value) {
+        self.pinned.insert(key.to_owned(), value);
     }
 
     /// Something the reader of the export must know.
@@ -131,7 +148,8 @@ impl Export {
     /// One object of the answer.
     pub fn item(&mut self, item: &Value) -> Result<(), Failure> {
         match item.get("type").and_then(Value::as_str) {
-            Some("session") => self.session = item.clone(),
+            // A finding's export holds several; the manifest lists the first as the one asked for.
+            Some("session") if self.session.is_null() => self.session = item.clone(),
             Some("event") => self.events += 1,
             _ => {}
         }
@@ -141,8 +159,8 @@ impl Export {
     /// Ends: closes the files and writes `manifest.json`.
     pub fn finish(mut self) -> Result<Written, Failure> {
         self.writer.finish(&mut self.target)?;
-        let Target { dir, written, notes } = self.target;
-        let manifest = json!({
+        let Target { dir, written, notes, pinned } = self.target;
+        let mut manifest = json!({
             "manifest": 1,
             "format": self.format.name,
             "tool": format!("glasshive {}", env!("CARGO_PKG_VERSION")),
@@ -154,6 +172,9 @@ impl Export {
             "files": written,
             "notes": notes,
         });
+        if let Value::Object(manifest) = &mut manifest {
+            manifest.extend(pinned);
+        }
         let text = crate::screen::json_pretty(&manifest);
         let path = dir.join("manifest.json");
         let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);

@@ -1,6 +1,6 @@
 //! Events in order of time: the tail, and what an export is made of.
 
-use super::{Context, Sink, sessions};
+use super::{Context, Sink, packets, sessions};
 use crate::ask::{Filter, What};
 use crate::desk::Operator;
 use crate::fail::Failure;
@@ -133,16 +133,27 @@ pub(super) async fn tail(
     Ok(None)
 }
 
+/// What goes into an export besides the events.
+#[derive(Clone, Copy)]
+pub(super) struct Take {
+    /// Captured files, opened.
+    pub(super) files: bool,
+    /// Packets of the net's sensors.
+    pub(super) packets: bool,
+    /// Keys that decrypt them, opened.
+    pub(super) secrets: bool,
+}
+
 /// What an export is made of. The audit event is durable before the first object leaves.
 pub(super) async fn export(
     cx: &Context,
     by: &Operator,
     what: What,
     [format, to, reason]: [&str; 3],
-    files: bool,
+    take: Take,
     sink: &mut Sink,
 ) -> Result<Option<String>, Failure> {
-    let live = if files {
+    let live = if take.files {
         let live = cx.live.as_deref();
         Some(live.ok_or_else(|| Failure::unreachable("only the running daemon opens captured files: start glasshive serve and ask again"))?)
     } else {
@@ -152,18 +163,39 @@ pub(super) async fn export(
     match what {
         What::Session(id) => {
             let row = sessions::find(cx, &id).await?;
-            cx.desk.audit(by, "export", &object(format!("session {}", row.session)), reason).await?;
+            let named = format!("session {}", row.session);
+            let inner = if take.packets { packets::children(cx, &row).await? } else { Vec::new() };
+            let wanted = packets::of_session(cx, &row, &inner);
+            cx.desk.audit(by, "export", &object(named.clone()), reason).await?;
+            if take.secrets {
+                packets::allow(cx, by, &named, reason).await?;
+            }
+            let asked = if take.packets { Some(packets::ask(cx, &row.net, &wanted, !take.secrets).await?) } else { None };
             let mut session = view::session(&row);
             if let Value::Object(map) = &mut session {
                 map.insert("type".to_owned(), json!("session"));
             }
             sink.item(session).await?;
+            for child in &inner {
+                sink.item(packets::child(child, &row)).await?;
+            }
             let mut done = BTreeSet::new();
-            for stored in cx.store.session_events(&row, sessions::MAX_EVENTS).await? {
-                one(&stored, live, &mut done, sink).await?;
+            for of in std::iter::once(&row).chain(&inner) {
+                for stored in cx.store.session_events(of, sessions::MAX_EVENTS).await? {
+                    one(&stored, live, &mut done, sink).await?;
+                    if take.secrets {
+                        packets::keys(cx, &stored, sink).await?;
+                    }
+                }
+            }
+            if let Some(asked) = asked {
+                asked.send(&row.net, sink).await?;
             }
         }
         What::Filter { query, filter } => {
+            if take.packets {
+                return Err(Failure::usage("packets are exported of a session or a finding: glasshive export session ID"));
+            }
             let said = serde_json::to_string(&(&query, &filter)).unwrap_or_default();
             cx.desk.audit(by, "export", &object(format!("filter {said}")), reason).await?;
             let mut done = BTreeSet::new();

@@ -4,6 +4,7 @@
 mod events;
 mod lists;
 mod nodes;
+mod packets;
 mod sessions;
 
 use crate::ask::{Answer, End, Request};
@@ -93,7 +94,10 @@ async fn answer(cx: &Context, by: &Operator, request: Request, sink: &mut Sink) 
         Request::Session { id, reveal } => sessions::show(cx, by, &id, reveal, sink).await,
         Request::Streams { id, follow } => sessions::streams(cx, &id, follow, sink).await,
         Request::Tail { query, filter, follow } => events::tail(cx, query, &filter, follow, sink).await,
-        Request::Export { what, format, to, reason, files } => events::export(cx, by, what, [&format, &to, &reason], files, sink).await,
+        Request::Export { what, format, to, reason, files, packets, secrets } => {
+            let take = events::Take { files, packets, secrets };
+            events::export(cx, by, what, [&format, &to, &reason], take, sink).await
+        }
     }
 }
 

@@ -194,6 +194,8 @@ details! {
         channel: Option<u32>,
         /// Whether the pretended system knew it.
         known: bool,
+        /// Nanoseconds from its being given to this record: the record's time less this is when it was given.
+        took_ns: Option<u64>,
     }
     /// One request of a request/response protocol.
     Request {
@@ -279,6 +281,8 @@ details! {
         child: Option<String>,
         /// Originator the client named.
         originator: Option<String>,
+        /// Channel of the session that carries it.
+        channel: Option<u32>,
     }
     /// Secrets that decrypt this session's packets, sealed once per handshake.
     Secret {

@@ -294,6 +294,7 @@ impl<S: Screen> Seat<S> {
             more.push(b'\n');
             return self.shell.input(&more, false, now);
         }
+        self.command.began.get_or_insert(self.session.mono_ns());
         self.command.more(line);
         self.shell.run(line, Input { bytes: b"", eof: false }, now)
     }
@@ -410,12 +411,14 @@ impl<S: Screen> Seat<S> {
         }
         self.session.count_cut(done.cut);
         let exit = if done.interrupted { Some(130) } else { exit };
-        self.session.command(Some(self.channel), &done.input, &done.output, exit, done.known && known).await;
+        self.session.command_since(done.began, Some(self.channel), &done.input, &done.output, exit, done.known && known).await;
     }
 }
 
 /// A command on its way to its record.
 pub(in crate::services) struct Command {
+    /// When its first line was given, by the session's monotonic clock.
+    began: Option<u64>,
     input: Vec<u8>,
     output: Vec<u8>,
     cut: u64,
@@ -426,7 +429,7 @@ pub(in crate::services) struct Command {
 
 impl Default for Command {
     fn default() -> Self {
-        Self { input: Vec::new(), output: Vec::new(), cut: 0, known: true, waiting: false, interrupted: false }
+        Self { began: None, input: Vec::new(), output: Vec::new(), cut: 0, known: true, waiting: false, interrupted: false }
     }
 }
 

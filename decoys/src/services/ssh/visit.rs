@@ -360,7 +360,8 @@ impl server::Handler for Visit {
             reply.reject(failed("open failed")).await;
             return Ok(());
         };
-        let Some(conn) = self.session.child(host.as_bytes(), port, Transport::Tcp, "direct-tcpip", Some(origin)).await else {
+        let number = Some(channel.id().number());
+        let Some(conn) = self.session.child_on(number, host.as_bytes(), port, Transport::Tcp, "direct-tcpip", Some(origin)).await else {
             reply.reject(failed(refusal(host, &self.session))).await;
             return Ok(());
         };
