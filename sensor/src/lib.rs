@@ -110,7 +110,7 @@ mod tests {
             ("interface = \"a b\"\n", "sensor.toml:1: key `interface`: \"a b\" is no interface name"),
             ("interface = \"eth1\"\n[ring]\nquota = \"1 MiB\"\n", "sensor.toml:3: key `ring.quota`: 1 MiB is too small"),
             ("interface = \"eth1\"\n[capture]\nring = \"2 MiB\"\n", "sensor.toml:3: key `capture.ring`: 2 MiB: must be between"),
-            ("interface = \"eth1\"\n[capture]\ntimeout = 0\n", "sensor.toml:3: unknown key `timeout`"),
+            ("interface = \"eth1\"\n[capture]\ntimeout = 0\n", "sensor.toml:3: unknown key `capture.timeout`"),
             ("interface = \"eth1\"\nsegment = \"/nonexistent/s.toml\"\n", "key segment: /nonexistent/s.toml"),
             ("interface = \"eth1\"\nnet = \"\"\n", "sensor.toml:2: key `net`: must name the net"),
         ] {

@@ -17,7 +17,7 @@ pub fn run(out: &Path) -> crate::Result<()> {
     fresh(out)?;
     let root = Lab::possible();
     let mut world = World::start(&Plan { dir: out, root, nets: &[("lab", Dial::Node)], persona: PERSONA, extra: "" })?;
-    let _sensor = if root { Some(crate::sensor::Sensor::start(&mut world, 0, "")?) } else { None };
+    let _sensor = if root { Some(crate::world_sensor::Sensor::start(&mut world, 0, "")?) } else { None };
     println!("{}", hints(&world)?);
     // Ends with Ctrl-C: the terminal signals the whole group, so the daemons end as well.
     until("the controller's end", Duration::from_secs(30 * 86_400), || {

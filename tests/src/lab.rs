@@ -74,6 +74,19 @@ impl Lab {
         ip(&all)
     }
 
+    /// Runs `work` on a thread of its own inside a host: sockets made there are that host's.
+    pub fn enter<T: Send>(&self, host: &str, work: impl FnOnce() -> crate::Result<T> + Send) -> crate::Result<T> {
+        let namespace = std::fs::File::open(format!("/run/netns/{}", self.netns(host)))?;
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                let kind = rustix::thread::LinkNameSpaceType::Network;
+                rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind))?;
+                work()
+            });
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// A command inside a host.
     pub fn inside(&self, host: &str, program: &Path) -> Command {
         let mut inside = command(["ip", "netns", "exec"]);

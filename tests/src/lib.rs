@@ -11,6 +11,7 @@ pub mod process;
 pub mod sensor;
 pub mod visitors;
 pub mod world;
+pub mod world_sensor;
 
 /// What went wrong, in words for a person.
 pub type Result<T> = anyhow::Result<T>;

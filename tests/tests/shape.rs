@@ -80,6 +80,9 @@ fn walls_hold() {
         }
         let names_sled = text.contains("sled::");
         assert!(!names_sled || place.starts_with("core/journal/"), "{place} names sled; only core/journal may");
+        let names_pcap = text.lines().any(|line| line.trim_start().starts_with("use pcap::") || line.contains("pcap::Capture<"));
+        let may_capture = place.starts_with("sensor/src/capture/") || place == "sensor/src/carve/filter.rs";
+        assert!(!names_pcap || may_capture, "{place} names libpcap; only sensor/src/capture and the exact filter of carve may");
         let is_unsafe = text.lines().any(|line| line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"));
         assert!(!is_unsafe || place == "core/daemon/src/sys.rs", "{place} is unsafe; only core/daemon/src/sys.rs may be");
         let long = text.lines().count();

@@ -134,6 +134,7 @@ impl RingCarver {
         let length = file.metadata()?.len();
         let Some(interface) = head(&file, length)? else { return Ok(()) };
         carving.filter.link_type(interface.link_type)?;
+        carving.output.known.get_or_insert_with(|| interface.block.clone());
         let source = carving.account.segment(segment.serial, note, length);
         let index = Index::open(&self.dir.index(segment.serial)).ok().flatten();
         for piece in plan::pieces(&carving.filter, index.as_ref(), length, &mut carving.account) {
@@ -256,6 +257,8 @@ struct Output<'a> {
     interfaces: Vec<SegmentInterface>,
     /// Interfaces described so far.
     described: usize,
+    /// An interface of the ring, for a file without packets.
+    known: Option<Vec<u8>>,
     bytes: u64,
     most: u64,
     limited: bool,
@@ -271,7 +274,7 @@ impl<'a> Output<'a> {
         let bytes = buffer.len() as u64;
         // No room for the head: then for nothing.
         let (buffer, limited) = if bytes > most { (Vec::new(), true) } else { (buffer, false) };
-        Self { out, bytes: buffer.len() as u64, buffer, interfaces: Vec::new(), described: 0, most, limited }
+        Self { out, bytes: buffer.len() as u64, buffer, interfaces: Vec::new(), described: 0, known: None, most, limited }
     }
 
     /// Number of an interface in this file.
@@ -314,8 +317,15 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    /// The interfaces nobody used are left out; a file of none describes one when one is known.
+    /// A file without packets describes an interface all the same, where it may: some readers want one.
     fn finish(&mut self) -> io::Result<()> {
+        if let (0, Some(known)) = (self.described, self.known.take())
+            && self.bytes > 0
+            && self.bytes.saturating_add(known.len() as u64) <= self.most
+        {
+            self.buffer.extend_from_slice(&known);
+            self.bytes += known.len() as u64;
+        }
         self.flush()?;
         self.out.flush()
     }

@@ -55,10 +55,14 @@ impl Account {
 
     /// What the quota took before.
     pub(super) fn purged(&mut self, purged: &Purged) {
-        let Some(until) = purged.until.filter(|until| self.since.is_none_or(|since| since <= *until)) else { return };
+        // Where the last of them is not known, it may be of the time asked for.
+        let after = purged.until.zip(self.since).is_some_and(|(until, since)| since > until);
+        if purged.segments == 0 || after {
+            return;
+        }
         self.purged.push(Missing {
             since: self.since,
-            until: Some(self.until.map_or(until, |asked| asked.min(until))),
+            until: purged.until.map(|until| self.until.map_or(until, |asked| asked.min(until))),
             packets: None,
             why: "the ring's quota took packets of this time; all older ones are gone too".to_owned(),
         });

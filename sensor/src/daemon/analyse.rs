@@ -13,6 +13,7 @@ use glasshive_journal::{JournalHandle, Pending};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Packets newer than this may still be on their way when the link is idle.
 const LATENCY_NS: i64 = 2_000_000_000;
@@ -26,19 +27,22 @@ pub(super) struct Analyser {
     journal: JournalHandle,
     counters: Arc<Counters>,
     runtime: tokio::runtime::Handle,
+    give_up: CancellationToken,
     seen: Seen,
     out: Vec<Output>,
 }
 
 impl Analyser {
+    /// Within the runtime. It waits for the journal until `give_up`.
     pub(super) fn new(
         pipeline: Pipeline,
         link_type: u16,
         journal: JournalHandle,
         counters: Arc<Counters>,
-        runtime: tokio::runtime::Handle,
+        give_up: CancellationToken,
     ) -> Self {
-        Self { pipeline, link_type, journal, counters, runtime, seen: Seen::default(), out: Vec::new() }
+        let runtime = tokio::runtime::Handle::current();
+        Self { pipeline, link_type, journal, counters, runtime, give_up, seen: Seen::default(), out: Vec::new() }
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -87,7 +91,14 @@ impl Analyser {
                 continue;
             };
             let pending = Pending { wall_ns: wall_ns(), mono_ns: mono_ns(), body };
-            if self.runtime.block_on(self.journal.append(pending)).is_err() {
+            let kept = self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    kept = self.journal.append(pending) => kept.is_ok(),
+                    () = self.give_up.cancelled() => false,
+                }
+            });
+            if !kept {
                 Counters::add(&self.counters.journal_dropped, 1);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::analyse::Seen;
 use crate::capture::{Cause, Counters};
-use crate::ring::{LossSpan, PendingLosses, Recovered, RingDir};
+use crate::ring::{LossSpan, Recovered, RingDir, RingWatch};
 use glasshive_daemon::clock::{StepDetector, SystemClock, mono_ns, wall_ns};
 use glasshive_daemon::lockdown::Report;
 use glasshive_event::detail::{Gap, Health as HealthDetail, Loss};
@@ -79,17 +79,17 @@ impl Health {
         self.health("start", format!("{node} captures"), fields).await;
     }
 
-    pub(super) async fn stopped(&self, losses: &PendingLosses, ring: &RingDir) {
-        self.losses(losses.take()).await;
-        self.segments(ring).await;
+    pub(super) async fn stopped(&self, ring: &RingWatch) {
+        self.losses(ring.losses().take()).await;
+        self.segments(ring.dir()).await;
         self.health("stop", "told to stop".into(), self.counts()).await;
     }
 
     /// Losses every second, heartbeats every few, finished segments with their hash, until the daemon stops.
-    pub(super) async fn beat(self, seen: Seen, losses: Arc<PendingLosses>, ring: RingDir, cancel: CancellationToken) {
+    pub(super) async fn beat(self, seen: Seen, ring: RingWatch, cancel: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK);
         let mut steps = StepDetector::new(Duration::from_millis(500));
-        let (mut looks, mut quiet, mut before) = (0u64, 0u64, 0);
+        let (mut looks, mut quiet, mut before, mut errors) = (0u64, 0u64, 0, 0);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -99,15 +99,22 @@ impl Health {
                 let fields = Map::from_iter([("step_ns".to_owned(), step.into())]);
                 self.health("clock_step", format!("the wall clock was moved by {} ms", step / 1_000_000), fields).await;
             }
-            self.losses(losses.take()).await;
-            self.segments(&ring).await;
-            let captured = self.counters.snapshot().captured;
+            self.losses(ring.losses().take()).await;
+            self.segments(ring.dir()).await;
+            let now = self.counters.snapshot();
+            if now.capture_errors > errors && looks.is_multiple_of(IDLE) {
+                let words = format!("the interface gave no packets {} times; it is tried again", now.capture_errors - errors);
+                errors = now.capture_errors;
+                self.health("listener", words, Map::new()).await;
+            }
+            let captured = now.captured;
             quiet = if captured == before { quiet + 1 } else { 0 };
             before = captured;
             if looks.is_multiple_of(BEAT) {
                 let mut fields = self.counts();
                 let counts = *seen.lock().unwrap_or_else(PoisonError::into_inner);
                 fields.insert("analysis".into(), serde_json::to_value(counts).unwrap_or_default());
+                fields.insert("ring".into(), serde_json::to_value(ring.standing()).unwrap_or_default());
                 let words = if quiet >= IDLE { "idle: no packets come" } else { "alive" };
                 self.health("heartbeat", words.into(), fields).await;
             }

@@ -26,9 +26,13 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Directories of the state the locked-down process writes.
 const WRITABLE: [&str; 2] = ["journal", "ring"];
+
+/// How long a stopping daemon waits for a journal that has no room.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A sensor whose parts are built, not yet running.
 pub struct App {
@@ -103,8 +107,8 @@ impl App {
         let (to_writer, from_capture) = sync_channel(chunks.max(2) + 2);
         let (to_analyser, chunks_to_analyse) = sync_channel((chunks / 2).max(1));
         let ring = ring.start(from_capture).context("starting the ring's threads")?;
-        let runtime = tokio::runtime::Handle::current();
-        let analyser = analyse::Analyser::new(pipeline, live.link_type, handle.clone(), Arc::clone(&counters), runtime);
+        let give_up = CancellationToken::new();
+        let analyser = analyse::Analyser::new(pipeline, live.link_type, handle.clone(), Arc::clone(&counters), give_up.clone());
         let seen = analyser.seen();
         let analyser = std::thread::Builder::new()
             .name("analyse".into())
@@ -124,10 +128,15 @@ impl App {
         let words = if linked.is_some() { "" } else { ", standalone: no controller" };
         println!("{}: capturing from {}, {net}{words}", identity.node, config.interface);
         notifier.ready("capturing");
-        let beat = tokio::spawn(health.clone().beat(seen, Arc::clone(ring.losses()), RingDir::new(config.ring_dir()), shutdown.token()));
+        let watch = ring.watch();
+        let beat = tokio::spawn(health.clone().beat(seen, watch.clone(), shutdown.token()));
         shutdown.requested().await;
         notifier.stopping();
-        let losses = Arc::clone(ring.losses());
+        // A journal without room must not keep the daemon from ending.
+        tokio::spawn(async move {
+            tokio::time::sleep(PATIENCE).await;
+            give_up.cancel();
+        });
         // In this order: what the kernel has goes into chunks, chunks to disk and to analysis.
         tokio::task::spawn_blocking(move || {
             capture.stop();
@@ -137,8 +146,10 @@ impl App {
             }
         })
         .await?;
-        let _ = tokio::time::timeout(Duration::from_secs(1), beat).await;
-        health.stopped(&losses, &RingDir::new(config.ring_dir())).await;
+        let _ = tokio::time::timeout(PATIENCE, beat).await;
+        if tokio::time::timeout(PATIENCE, health.stopped(&watch)).await.is_err() {
+            tracing::error!("the journal has no room; the last records about this daemon are lost");
+        }
         if let Some(linked) = linked {
             linked.finish(&handle, || link_seen.borrow().durable).await;
         }

@@ -13,10 +13,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes read before others are looked at again.
 const TURN: u64 = 8 << 20;
+/// How long it may go on after the writer ended.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Time between looks at a segment that does not grow.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -105,7 +107,18 @@ impl Indexer {
         super::step_back(10);
         let recovered = self.waiting.len();
         let mut done = 0;
+        let mut stopped: Option<Instant> = None;
         loop {
+            if self.shared.stop.load(Relaxed) {
+                // What is not read through now is at the next start.
+                if stopped.get_or_insert_with(Instant::now).elapsed() > FAREWELL {
+                    return;
+                }
+                if done < recovered {
+                    self.waiting.clear();
+                    done = recovered;
+                }
+            }
             if self.work.is_none() {
                 if self.waiting.is_empty() {
                     self.waiting.append(&mut self.shared.lock().begun);

@@ -106,6 +106,37 @@ pub struct Standing {
     pub index_lag_bytes: u64,
 }
 
+/// A view of a ring being written, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RingWatch {
+    shared: Arc<Shared>,
+    dir: RingDir,
+    losses: Arc<PendingLosses>,
+}
+
+impl RingWatch {
+    /// Losses not yet told to anybody.
+    pub fn losses(&self) -> &PendingLosses {
+        &self.losses
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &RingDir {
+        &self.dir
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let segments = self.dir.segments().unwrap_or_default();
+        let state = self.shared.lock();
+        Standing {
+            segments: segments.len() as u64,
+            bytes: segments.iter().map(|segment| segment.bytes).sum(),
+            index_lag_bytes: state.written.saturating_sub(state.read),
+        }
+    }
+}
+
 /// What the two threads tell each other.
 #[derive(Debug, Default)]
 struct Shared {
@@ -166,20 +197,9 @@ impl Ring {
 }
 
 impl RingHandle {
-    /// Losses not yet told to anybody.
-    pub fn losses(&self) -> &Arc<PendingLosses> {
-        &self.losses
-    }
-
-    /// How it stands.
-    pub fn standing(&self) -> Standing {
-        let segments = self.dir.segments().unwrap_or_default();
-        let state = self.shared.lock();
-        Standing {
-            segments: segments.len() as u64,
-            bytes: segments.iter().map(|segment| segment.bytes).sum(),
-            index_lag_bytes: state.written.saturating_sub(state.read),
-        }
+    /// For whoever reports on it.
+    pub fn watch(&self) -> RingWatch {
+        RingWatch { shared: Arc::clone(&self.shared), dir: self.dir.clone(), losses: Arc::clone(&self.losses) }
     }
 
     /// Waits until all chunks are written (their sender must be gone), the segment is published, read

@@ -177,10 +177,10 @@ fn a_directory_that_cannot_be_written_costs_packets_and_is_counted() {
     let pool = Pool::new(4, 1 << 20);
     send.send(To::Chunk(testing::chunk(&pool, &[(1, numbered(1, 0)), (2, numbered(2, 0))]))).unwrap();
     drop(send);
-    let losses = Arc::clone(handle.losses());
+    let watch = handle.watch();
     handle.finish();
     assert_eq!((counters.snapshot().ring_dropped, counters.snapshot().written), (2, 0));
-    let lost = losses.take();
+    let lost = watch.losses().take();
     assert_eq!(lost.iter().map(|(cause, span)| (cause.name(), span.count)).collect::<Vec<_>>(), [("ring", 2)]);
 }
 

@@ -4,7 +4,7 @@
 use super::say;
 use crate::lab::Lab;
 use crate::process::{Daemon, command, run, run_ok, until};
-use crate::sensor::{Sensor, tshark};
+use crate::world_sensor::{Sensor, tshark};
 use crate::visitors::Visitor;
 use crate::world::{LIMIT, World, is_root_tcp};
 use anyhow::{Context as _, ensure};
