@@ -119,6 +119,11 @@ async fn shake(mut conn: Conn, session: &Session, profile: &Profile) -> Result<t
             Ok(stream)
         }
         Err((error, conn)) => {
+            // Why the visitor broke off may stand in what is encrypted already: an alert over our certificate.
+            let lines = std::mem::take(&mut *lines.0.lock().unwrap_or_else(PoisonError::into_inner));
+            if !lines.is_empty() {
+                session.tls_secret(&lines).await;
+            }
             session.malformed("tls", &format!("TLS handshake: {error}"), 0, &[]).await;
             if error.kind() == std::io::ErrorKind::UnexpectedEof {
                 return Err(Outcome::Client);

@@ -22,7 +22,8 @@ fn session(id: &str, parent: &str, source: &str, destination: &str) -> Value {
         let end: std::net::SocketAddr = text.parse().unwrap();
         json!({"ip": end.ip(), "port": end.port()})
     };
-    json!({"type": if parent.is_empty() { "session" } else { "child" }, "session": id, "decoy": "web-01", "service": "ssh", "transport": "tcp",
+    let (kind, service) = if parent.is_empty() { ("session", "ssh") } else { ("child", "telnet") };
+    json!({"type": kind, "session": id, "decoy": "web-01", "service": service, "transport": "tcp",
         "source": end(source), "destination": end(destination), "open": time(0), "close": time(9_000), "in_process": !parent.is_empty()})
 }
 

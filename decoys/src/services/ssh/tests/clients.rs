@@ -188,6 +188,8 @@ async fn an_own_service_answers_a_forward_in_process() {
     assert_eq!(forward.detail["answered"], true);
     let inner = seen.iter().find(|s| s.kind == Kind::SessionOpen && s.envelope.service.as_deref() == Some("echo")).unwrap();
     assert_eq!(forward.detail["child"], inner.envelope.session.unwrap().to_string());
+    let carried = of(&seen, Kind::Stream).into_iter().find(|s| s.detail["role"] == "tcp").unwrap();
+    assert_eq!((&forward.detail["channel"], carried.envelope.session), (&carried.detail["channel"], forward.envelope.session));
     assert_eq!(inner.envelope.parent, forward.envelope.session);
     assert_eq!(stream(&seen, "tcp", "in"), payload);
     assert_eq!(stream(&seen, "tcp", "out").len(), payload.len() + 6);
