@@ -40,6 +40,12 @@ pub enum Fact {
     Established,
     /// Wire: what a flow speaks, by content.
     Identified(Identified),
+    /// Wire: what is spoken inside another protocol's connection.
+    Carried(Carried),
+    /// Wire: how a mail or file server and its client dealt with STARTTLS.
+    StartTls(StartTls),
+    /// Wire: a login whose secret anybody on the wire can read; the secret is not in the fact.
+    ClearLogin(ClearLogin),
     /// Wire: a TLS ClientHello.
     TlsClient(TlsClient),
     /// Wire: a TLS ServerHello.
@@ -69,6 +75,34 @@ pub enum Fact {
         /// As typed.
         input: WireText,
     },
+    /// Fusion: a node said that it is there and keeps records.
+    Alive {
+        /// What it watches with.
+        watcher: Watcher,
+    },
+    /// Fusion: records that were not kept, or packets nobody looked at.
+    Hole(Hole),
+}
+
+/// What sees a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Watcher {
+    /// A sensor, by packets.
+    Sensor,
+    /// Decoys, by sessions.
+    Decoys,
+}
+
+/// A time about which a watcher says less than there was: from its `loss` and `gap` records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Hole {
+    /// Whose records.
+    pub watcher: Watcher,
+    /// First moment.
+    pub since: Timestamp,
+    /// Last moment.
+    pub until: Timestamp,
 }
 
 /// First packet of a flow.
@@ -110,12 +144,48 @@ pub struct Identified {
     pub samples: [String; 2],
 }
 
+/// A protocol inside another one's connection: after STARTTLS, an HTTP CONNECT or upgrade, a SOCKS
+/// request, a PROXY header, an RDP or database negotiation. `Identified` tells of the outer one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Carried {
+    /// The protocol that carries.
+    pub inside: &'static str,
+    /// The protocol inside, as in `core/proto`'s probe, or `websocket`.
+    pub protocol: &'static str,
+    /// Whether both sides speak it; an observation is made again when the second side does.
+    pub both: bool,
+    /// First bytes of both sides inside, at most 64 each, hexadecimal.
+    pub samples: [String; 2],
+}
+
+/// STARTTLS, STLS or AUTH TLS of one connection, said once: when TLS begins or the connection ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StartTls {
+    /// `smtp`, `ftp`, `pop3` or `imap`.
+    pub protocol: &'static str,
+    /// Whether the server's capabilities named it; `None` when they were not asked for.
+    pub offered: Option<bool>,
+    /// Whether the client asked for it.
+    pub asked: bool,
+    /// Whether TLS followed.
+    pub started: bool,
+}
+
+/// A login in clear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClearLogin {
+    /// Protocol.
+    pub protocol: &'static str,
+    /// Command or mechanism: `PASS`, `LOGIN`, `PLAIN`, ….
+    pub scheme: &'static str,
+}
+
 /// A TLS ClientHello.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize)]
 pub struct TlsClient {
-    /// JA3.
+    /// JA3; empty for an SSL 2 hello, which it is not defined for.
     pub ja3: String,
-    /// JA4.
+    /// JA4; empty for an SSL 2 hello.
     pub ja4: String,
     /// Server name.
     pub sni: Option<WireText>,
@@ -134,7 +204,7 @@ pub struct TlsServer {
     pub ja3s: String,
     /// Version agreed on, as on the wire; 0x0002 is SSLv2.
     pub version: u16,
-    /// Suite agreed on.
+    /// Suite agreed on; 0 in SSL 2, where the client settles it later.
     pub cipher: u16,
     /// Group agreed on (TLS 1.3 key_share, or ServerKeyExchange).
     pub group: Option<u16>,
@@ -167,7 +237,8 @@ pub struct Certificate {
     pub signature: String,
 }
 
-/// Both sides' SSH greetings and what follows from them (RFC 4253 §7.1).
+/// Both sides' SSH greetings and what follows from them (RFC 4253 §7.1). When the connection ended
+/// before both lists were there, or speaks version 1, what is not known is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize)]
 pub struct SshAgreed {
     /// Client's line.
@@ -225,7 +296,8 @@ pub struct Dns {
     pub response: bool,
     /// Response code.
     pub rcode: u16,
-    /// First question's name, in presentation form.
+    /// First question's name, or the first answer's without one (mDNS), in presentation form without
+    /// the final dot.
     pub name: WireText,
     /// First question's type.
     pub qtype: u16,

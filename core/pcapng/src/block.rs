@@ -11,7 +11,7 @@ pub enum Block<'a> {
     SectionHeader(SectionHeader<'a>),
     /// An interface; the first of a section is number 0.
     Interface(Interface<'a>),
-    /// A packet (Enhanced or Simple Packet Block).
+    /// A packet (Enhanced, Simple or obsolete Packet Block).
     Packet(Packet<'a>),
     /// Secrets that decrypt packets after it.
     Secrets(Secrets<'a>),

@@ -1,4 +1,5 @@
-//! pcapng (draft-ietf-opsawg-pcapng): the blocks Glasshive writes, and a bounded reader of anyone's.
+//! pcapng (draft-ietf-opsawg-pcapng): the blocks Glasshive writes, and a bounded reader of anyone's;
+//! [`Packets`] reads the packets of any capture file, classic pcap included.
 //!
 //! Pure bytes to types and back. It must never open a file, keep more than one block, or believe a
 //! length: [`BlockReader`] refuses blocks over its limit before allocating, and damage is an error
@@ -6,12 +7,15 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod classic;
 mod options;
+mod packets;
 mod read;
 mod write;
 
 pub use block::{Block, Interface, NameRecord, Packet, Secrets, SecretsKind, SectionHeader, Statistics, Timescale, UnknownBlock};
 pub use options::{OptionList, code};
+pub use packets::{Captured, Damage, DamageKind, Packets};
 pub use read::{BlockReader, ReadError, parse_block};
 pub use write::Encoder;
 
@@ -21,6 +25,8 @@ pub mod block_type {
     pub const SECTION_HEADER: u32 = 0x0a0d_0d0a;
     /// Interface Description Block.
     pub const INTERFACE: u32 = 1;
+    /// Packet Block, obsolete since 2009 and still met.
+    pub const OLD_PACKET: u32 = 2;
     /// Simple Packet Block.
     pub const SIMPLE_PACKET: u32 = 3;
     /// Name Resolution Block.

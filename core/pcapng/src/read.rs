@@ -201,8 +201,8 @@ pub fn parse_block(bytes: &[u8], big_endian: bool, snap_length: u32) -> Result<B
 }
 
 fn is_known(kind: u32) -> bool {
-    use block_type::{INTERFACE, NAMES, PACKET, SECRETS, SECTION_HEADER, SIMPLE_PACKET, STATISTICS};
-    matches!(kind, SECTION_HEADER | INTERFACE | SIMPLE_PACKET | NAMES | STATISTICS | PACKET | SECRETS)
+    use block_type::{INTERFACE, NAMES, OLD_PACKET, PACKET, SECRETS, SECTION_HEADER, SIMPLE_PACKET, STATISTICS};
+    matches!(kind, SECTION_HEADER | INTERFACE | OLD_PACKET | SIMPLE_PACKET | NAMES | STATISTICS | PACKET | SECRETS)
 }
 
 fn word(bytes: [u8; 4], big: bool) -> u32 {
@@ -278,6 +278,15 @@ fn parse(bytes: &[u8], big: bool, snap_length: u32) -> Result<Block<'_>, &'stati
             let (captured, original_length) = (body.u32().ok_or(SHORT)?, body.u32().ok_or(SHORT)?);
             let data = body.data(captured).ok_or("packet longer than its block")?;
             Block::Packet(Packet { interface, time: Some(time), original_length, data: data.into(), options: body.options()? })
+        }
+        block_type::OLD_PACKET => {
+            // As the Enhanced one, but for a short interface number and a count of drops beside it.
+            let (interface, _drops) = (body.u16().ok_or(SHORT)?, body.u16().ok_or(SHORT)?);
+            let time = body.time().ok_or(SHORT)?;
+            let (captured, original_length) = (body.u32().ok_or(SHORT)?, body.u32().ok_or(SHORT)?);
+            let data = body.data(captured).ok_or("packet longer than its block")?;
+            let options = body.options()?;
+            Block::Packet(Packet { interface: interface.into(), time: Some(time), original_length, data: data.into(), options })
         }
         block_type::SIMPLE_PACKET => {
             let original_length = body.u32().ok_or(SHORT)?;

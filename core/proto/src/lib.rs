@@ -16,7 +16,9 @@ pub mod probe;
 pub mod proxy;
 pub mod reader;
 pub mod ssh;
+pub mod ssl2;
 pub mod tls;
+pub mod tls_messages;
 
 pub use probe::probe;
 pub use reader::{ParseError, Parsed, Reader};
@@ -32,4 +34,12 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     let digit = |n: u8| DIGITS.get(usize::from(n)).copied().unwrap_or('?');
     bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    /// Cases of a property test.
+    pub(crate) fn cases() -> u32 {
+        std::env::var("GLASSHIVE_FUZZ").ok().and_then(|number| number.parse().ok()).unwrap_or(10_000)
+    }
 }

@@ -2,7 +2,7 @@
 //! GREASE and unknown numbers included, so that fingerprints ([`crate::ja`]) can be made.
 //!
 //! A hello may be cut over several records and may be incomplete. It never decrypts, never
-//! negotiates. SSL 2 hellos are recognised by the probe but not read here.
+//! negotiates. What follows the hellos is read in [`crate::tls_messages`], SSL 2 in [`crate::ssl2`].
 
 use crate::reader::{ParseError, Parsed, Reader};
 use std::borrow::Cow;
@@ -23,6 +23,7 @@ pub mod extension {
     pub const SIGNATURE_ALGORITHMS: u16 = 13;
     pub const ALPN: u16 = 16;
     pub const SUPPORTED_VERSIONS: u16 = 43;
+    pub const KEY_SHARE: u16 = 51;
 }
 
 /// Alert levels and descriptions (RFC 8446 §6) for [`alert`].
@@ -131,6 +132,17 @@ impl ServerHello {
         self.selected_version.unwrap_or(self.version)
     }
 
+    /// The group of key_share: the server's share, or the group it asks for (RFC 8446 §4.2.8).
+    pub fn key_share_group(&self) -> Option<u16> {
+        let share = self.extensions.iter().find(|e| e.kind == extension::KEY_SHARE)?;
+        Reader::new(&share.data).u16("key_share").ok()
+    }
+
+    /// Whether the random ends as a server's that could have agreed on more (RFC 8446 §4.1.3).
+    pub fn downgrade_sentinel(&self) -> bool {
+        self.random.ends_with(b"DOWNGRD\x00") || self.random.ends_with(b"DOWNGRD\x01")
+    }
+
     /// Whether this asks the client for another hello (RFC 8446 §4.1.3).
     pub fn is_retry(&self) -> bool {
         const RETRY: [u8; 32] = [
@@ -185,10 +197,19 @@ pub fn client_hello(input: &[u8]) -> Parsed<ClientHello> {
 
 /// Reads a client's hello from a handshake message without a record layer (as QUIC carries it).
 pub fn client_hello_message(input: &[u8]) -> Parsed<ClientHello> {
+    bare(input, 1, "not a TLS client hello", client_body)
+}
+
+/// Reads a server's hello from a handshake message without a record layer.
+pub fn server_hello_message(input: &[u8]) -> Parsed<ServerHello> {
+    bare(input, 2, "not a TLS server hello", server_body)
+}
+
+fn bare<'a, T>(input: &'a [u8], kind: u8, not_this: &'static str, body: impl Fn(Reader<'a>) -> Result<T, ParseError>) -> Parsed<T> {
     let mut r = Reader::new(input);
     match r.u8("handshake type") {
-        Ok(1) => {}
-        Ok(_) => return Parsed::malformed(0, "not a TLS client hello"),
+        Ok(found) if found == kind => {}
+        Ok(_) => return Parsed::malformed(0, not_this),
         Err(_) => return Parsed::missing(0, 4),
     }
     let Ok(length) = r.u24("length") else { return Parsed::missing(input.len(), 4) };
@@ -197,8 +218,8 @@ pub fn client_hello_message(input: &[u8]) -> Parsed<ClientHello> {
         return Parsed::malformed(1, "TLS hello too long");
     }
     let used = length.saturating_add(4);
-    let Ok(body) = r.sub(length, "body") else { return Parsed::missing(input.len(), used) };
-    match client_body(body) {
+    let Ok(message) = r.sub(length, "body") else { return Parsed::missing(input.len(), used) };
+    match body(message) {
         Ok(value) => Parsed::Done { value, used },
         Err(e) => e.into(),
     }

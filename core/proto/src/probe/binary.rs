@@ -33,8 +33,16 @@ checks! {
         match at(first, 0)? {
             22 => {
                 need!(at(first, 1)? == 3 && at(first, 2)? <= 4);
-                need!((4..=16_384).contains(&be16(first, 3)?));
+                let length = be16(first, 3)?;
+                need!((1..=16_384).contains(&length));
                 need!(matches!(at(first, 5)?, 1 | 2));
+                if length < 4 {
+                    // The hello's own header is cut over records: the next one must follow.
+                    let next = usize::from(length) + 5;
+                    need!(length == 1 || at(first, 6)? == 0);
+                    need!(at(first, next)? == 22 && at(first, next + 1)? == 3);
+                    return Some(Certain);
+                }
                 need!(at(first, 6)? == 0);
                 Some(Certain)
             }
@@ -444,7 +452,7 @@ fn smb(first: &[u8], marks: &[u8]) -> Seen {
 }
 
 /// Consumes a BER tag and its length: `Some(false)` when either is wrong.
-fn ber(r: &mut Reader<'_>, tag: u8) -> Option<bool> {
+pub(super) fn ber(r: &mut Reader<'_>, tag: u8) -> Option<bool> {
     if r.u8("tag").ok()? != tag {
         return Some(false);
     }
@@ -452,7 +460,7 @@ fn ber(r: &mut Reader<'_>, tag: u8) -> Option<bool> {
 }
 
 /// A definite length of at most four bytes; the inner `None` when it is something else.
-fn ber_length(r: &mut Reader<'_>) -> Option<Option<usize>> {
+pub(super) fn ber_length(r: &mut Reader<'_>) -> Option<Option<usize>> {
     let first = r.u8("length").ok()?;
     if first < 0x80 {
         return Some(Some(usize::from(first)));
@@ -467,7 +475,7 @@ fn ber_length(r: &mut Reader<'_>) -> Option<Option<usize>> {
 }
 
 /// A small non-negative INTEGER; the inner `None` when it is something else.
-fn ber_integer(r: &mut Reader<'_>) -> Option<Option<u32>> {
+pub(super) fn ber_integer(r: &mut Reader<'_>) -> Option<Option<u32>> {
     if r.u8("tag").ok()? != 2 {
         return Some(None);
     }
@@ -480,7 +488,7 @@ fn ber_integer(r: &mut Reader<'_>) -> Option<Option<u32>> {
     Some((!negative).then(|| bytes.iter().fold(0_u32, |n, &b| n << 8 | u32::from(b))))
 }
 
-fn at(first: &[u8], i: usize) -> Option<u8> {
+pub(super) fn at(first: &[u8], i: usize) -> Option<u8> {
     first.get(i).copied()
 }
 
@@ -488,18 +496,18 @@ fn array<const N: usize>(first: &[u8], i: usize) -> Option<[u8; N]> {
     first.get(i..i.checked_add(N)?)?.try_into().ok()
 }
 
-fn be16(first: &[u8], i: usize) -> Option<u16> {
+pub(super) fn be16(first: &[u8], i: usize) -> Option<u16> {
     array(first, i).map(u16::from_be_bytes)
 }
 
-fn le16(first: &[u8], i: usize) -> Option<u16> {
+pub(super) fn le16(first: &[u8], i: usize) -> Option<u16> {
     array(first, i).map(u16::from_le_bytes)
 }
 
-fn be32(first: &[u8], i: usize) -> Option<u32> {
+pub(super) fn be32(first: &[u8], i: usize) -> Option<u32> {
     array(first, i).map(u32::from_be_bytes)
 }
 
-fn le32(first: &[u8], i: usize) -> Option<u32> {
+pub(super) fn le32(first: &[u8], i: usize) -> Option<u32> {
     array(first, i).map(u32::from_le_bytes)
 }

@@ -5,6 +5,9 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let hello = crate::tls::tests::records(&crate::tls::tests::message(0x0303, &[0x1301], Some(&[])), 16_384);
     let mut list: Vec<(&'static str, Vec<u8>)> = vec![("tls", hello)];
     let mut add = |name, bytes: &[u8]| list.push((name, bytes.to_vec()));
+    // A hello cut over records of one and three bytes.
+    add("tls", b"\x16\x03\x01\x00\x01\x01\x16\x03\x01\x00\x01\x00");
+    add("tls", b"\x16\x03\x01\x00\x03\x01\x00\x01\x16\x03\x01\x00\x01\x00");
     // SSL 2 hello: version 3.0, two ciphers, challenge of 16.
     add("tls", &[&[0x80, 31, 1, 3, 0, 0, 6, 0, 0, 0, 16, 1, 0, 0x80, 0, 0, 4][..], &[7; 16]].concat());
     add("ssh", b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n");

@@ -330,7 +330,7 @@ pub(super) fn memcached(first: &[u8]) -> Verdict {
 }
 
 /// The first line without its end, and whether its end is there.
-fn line_of(first: &[u8]) -> (&[u8], bool) {
+pub(super) fn line_of(first: &[u8]) -> (&[u8], bool) {
     match first.iter().position(|&b| b == b'\n') {
         Some(end) => {
             let line = first.get(..end).unwrap_or_default();
@@ -350,12 +350,12 @@ fn last_word(line: &[u8]) -> &[u8] {
     line.trim_ascii_end().rsplit(|&b| b == b' ').next().unwrap_or_default()
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 /// [`prefix`] where `#` stands for a digit.
-fn matched(first: &[u8], pattern: &[u8]) -> Verdict {
+pub(super) fn matched(first: &[u8], pattern: &[u8]) -> Verdict {
     let differs = |(&byte, &want): (&u8, &u8)| if want == b'#' { !byte.is_ascii_digit() } else { byte != want };
     if first.iter().zip(pattern).any(differs) {
         NotForUs
