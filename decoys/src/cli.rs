@@ -48,6 +48,9 @@ enum Command {
         /// Print the nftables rules of the transparent entry.
         #[arg(long)]
         nft: bool,
+        /// Print the segment list for the sensor: what is open where, without names (TOML, version 1).
+        #[arg(long, conflicts_with = "nft")]
+        segment: bool,
     },
     /// List the services a persona can offer.
     Services {
@@ -126,7 +129,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
                 app.run(shutdown).await
             })
         }
-        Command::Check { nft } => check(&load()?, nft),
+        Command::Check { nft, segment } => check(&load()?, nft, segment),
         Command::Services { json } => {
             services(json);
             Ok(())
@@ -159,7 +162,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
 }
 
-fn check(config: &config::Config, nft: bool) -> anyhow::Result<()> {
+fn check(config: &config::Config, nft: bool, segment: bool) -> anyhow::Result<()> {
+    if segment {
+        print!("{}", crate::segment::print(config)?);
+        return Ok(());
+    }
     let transparent = config.decoy.iter().all(|decoy| !decoy.addresses.is_empty());
     let hosts = app::hosts(config, transparent)?;
     let targets = crate::targets::Targets::new(&hosts);

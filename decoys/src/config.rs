@@ -36,6 +36,9 @@ pub struct Config {
     pub node: String,
     /// Net this node belongs to; part of the key that joins sessions with captured packets.
     pub net: String,
+    /// Where the net stands, `inside` among a company's hosts or `edge` facing the world: what detectors call a scan depends on it.
+    #[serde(default)]
+    pub vantage: glasshive_detect::Vantage,
     /// Directory of persona files.
     #[serde(default = "default_personas")]
     pub personas: PathBuf,

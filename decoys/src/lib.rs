@@ -10,6 +10,7 @@ pub mod conn;
 pub mod listener;
 pub mod persona;
 pub mod recorder;
+pub mod segment;
 pub mod services;
 pub mod session;
 pub mod system;

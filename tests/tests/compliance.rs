@@ -235,6 +235,7 @@ static FRAGILE: ServiceDef = ServiceDef {
     transports: &[Transport::Tcp],
     default_ports: &[],
     passive: false,
+    protocol: "unknown",
     summary: "panics when told to",
     build: |_| Ok(std::sync::Arc::new(Fragile)),
 };

@@ -20,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("glasshive-journal", &["event"]),
     ("glasshive-link", &["event", "daemon", "journal"]),
     ("glasshive-sensor", &["event", "proto", "pcapng", "daemon", "detect", "journal", "link"]),
-    ("glasshive-decoys", &["event", "proto", "daemon", "journal", "link"]),
+    ("glasshive-decoys", &["event", "proto", "daemon", "detect", "journal", "link"]),
     ("glasshive-controller", &["event", "proto", "pcapng", "daemon", "detect", "journal", "link"]),
     ("glasshive-tests", &["event", "proto", "pcapng", "daemon", "detect", "journal", "link", "sensor", "decoys", "controller"]),
 ];

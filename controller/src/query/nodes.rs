@@ -56,6 +56,10 @@ pub(super) async fn gather(cx: &Context) -> Result<BTreeMap<String, Map<String, 
     let own = cx.live.is_some();
     for (name, node) in &mut nodes {
         node.entry("node").or_insert_with(|| json!(name));
+        if name == desk::NODE {
+            // Its log holds findings of every net; it is in none.
+            node.insert("net".to_owned(), json!(""));
+        }
         let state = if name == desk::NODE { "own log" } else { "unknown" };
         node.entry("state").or_insert_with(|| json!(state));
         // With the daemon down nobody knows who would be connected.

@@ -33,6 +33,8 @@ pub static DETECTORS: &[DetectorDef] = &[
     detectors::scan::DETECTOR,
     detectors::port_mismatch::DETECTOR,
     detectors::weak_crypto::DETECTOR,
+    detectors::remote_service::DETECTOR,
+    detectors::reconcile::DETECTOR,
 ];
 
 /// Where a detector runs. None runs at both.

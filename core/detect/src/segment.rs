@@ -145,6 +145,22 @@ ports = [22]
         assert_eq!(Segment::parse(&toml::to_string(&list).unwrap()).unwrap(), list);
     }
 
+    /// Version 1 as it is written: read by every later build.
+    #[test]
+    fn golden_v1() {
+        let list = Segment {
+            vantage: Vantage::Edge,
+            decoys: vec!["10.0.0.9".parse().unwrap(), "fd00::9".parse().unwrap()],
+            open: vec![Open { address: "10.0.0.2".parse().unwrap(), port: 22, transport: "tcp".into(), protocol: "ssh".into(), weak: true }],
+            known: vec![Known { address: "10.0.0.1".parse().unwrap(), mac: Some("02:00:00:00:00:01".into()), ports: vec![22] }],
+            ..Segment::default()
+        };
+        let golden = include_str!("segment-v1.toml");
+        assert_eq!(toml::to_string(&list).unwrap(), golden);
+        assert_eq!(Segment::parse(golden).unwrap(), list);
+        assert_eq!(Segment::parse("version = 1").unwrap(), Segment::default(), "all else may be left out");
+    }
+
     #[test]
     fn another_version_or_key_is_refused_in_one_line() {
         for bad in ["version = 2", "version = 1\nname = \"x\"", ""] {

@@ -177,3 +177,9 @@ pub(crate) fn check_shape(def: &DetectorDef, finding: &Finding) {
 pub(crate) fn cases() -> u32 {
     std::env::var("GLASSHIVE_FUZZ").ok().and_then(|number| number.parse().ok()).unwrap_or(10_000)
 }
+
+/// The finding serialised, against the text that stands for the format.
+pub(crate) fn check_golden(def: &DetectorDef, finding: &Finding, id: &str, golden: &str) {
+    let now = format!("{}\n{}\n", finding.id(def), serde_json::to_string_pretty(finding).unwrap());
+    assert_eq!(now, format!("{id}\n{golden}"), "\n{now}");
+}

@@ -260,6 +260,22 @@ mod tests {
         assert!(base.to_string().starts_with("018bcfe5-687b-8"), "{base}");
     }
 
+    /// Computed apart, from the words of [`FlowId::derive`] and [`FindingId::derive`] alone.
+    #[test]
+    fn flow_and_finding_ids_golden() {
+        let end = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let first = crate::Timestamp(1_700_000_000_123_456_789);
+        for (segment, protocol, source, destination, isn, expected) in [
+            ("", 6, "10.0.0.1:1234", "10.0.0.2:22", 0x1234_5678, "018bcfe5-687b-86d0-9c2c-33ce074b611e"),
+            ("lab", 17, "[2001:db8::1]:53", "[2001:db8::2]:5353", 0, "018bcfe5-687b-8499-bed1-c9765ce9edd4"),
+        ] {
+            let id = FlowId::derive(segment, protocol, end(source), end(destination), isn, first);
+            assert_eq!(id.to_string(), expected);
+            assert_eq!(id.opened(), crate::Timestamp(1_700_000_000_123_000_000));
+        }
+        assert_eq!(FindingId::derive("scan", 1, "ports tcp connect 10.0.0.1 10.0.0.2", first).to_string(), "f9451fc9-b674-863a-9a5c-521eb7e74e58");
+    }
+
     #[test]
     fn finding_id_depends_on_every_part() {
         let at = crate::Timestamp(5);

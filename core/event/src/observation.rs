@@ -75,6 +75,34 @@ pub enum Fact {
         /// As typed.
         input: WireText,
     },
+    /// Fusion: a node said that it is there and keeps records.
+    Alive {
+        /// What it watches with.
+        watcher: Watcher,
+    },
+    /// Fusion: records that were not kept, or packets nobody looked at.
+    Hole(Hole),
+}
+
+/// What sees a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Watcher {
+    /// A sensor, by packets.
+    Sensor,
+    /// Decoys, by sessions.
+    Decoys,
+}
+
+/// A time about which a watcher says less than there was: from its `loss` and `gap` records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Hole {
+    /// Whose records.
+    pub watcher: Watcher,
+    /// First moment.
+    pub since: Timestamp,
+    /// Last moment.
+    pub until: Timestamp,
 }
 
 /// First packet of a flow.

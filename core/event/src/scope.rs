@@ -68,7 +68,7 @@ impl PacketMatch {
         let end = |ip: Option<IpAddr>, port: Option<u16>, end: Endpoint| {
             ip.is_none_or(|ip| ip == end.ip) && port.is_none_or(|port| port == end.port)
         };
-        let open = self.a.is_none() && self.a_port.is_none() && self.b.is_none() && self.b_port.is_none();
+        let open = !self.arp && self.a.is_none() && self.a_port.is_none() && self.b.is_none() && self.b_port.is_none();
         match ends {
             None => open,
             Some(Tuple { source, destination }) => {
@@ -78,26 +78,33 @@ impl PacketMatch {
         }
     }
 
+    /// The layer operator `#1` takes the outermost header: addresses and ports quoted in ICMP errors or
+    /// carried inside tunnels do not count, as in [`Self::matches`].
     fn display_filter(&self) -> String {
         let mut all = Vec::new();
+        let ports = self.a_port.is_some() || self.b_port.is_some();
         match (self.arp, self.protocol) {
             (true, _) => all.push("arp".to_owned()),
-            (false, Some(protocol)) => all.push(format!("(ip.proto == {protocol} || ipv6.nxt == {protocol})")),
+            (false, Some(protocol)) => all.push(is_protocol(&protocol.to_string())),
+            // Only these have ports.
+            (false, None) if ports => all.push(is_protocol("{6,17,132}")),
             (false, None) => {}
         }
         let direction = |sa: &str, da: &str| {
             let mut parts = Vec::new();
             for (ip, port, end) in [(self.a, self.a_port, sa), (self.b, self.b_port, da)] {
-                let Some(ip) = ip else { continue };
-                parts.push(match (ip, self.arp) {
+                parts.extend(ip.map(|ip| match (ip, self.arp) {
                     (ip, true) => format!("arp.{end}.proto_ipv4 == {ip}"),
-                    (IpAddr::V4(ip), false) => format!("ip.{end} == {ip}"),
-                    (IpAddr::V6(ip), false) => format!("ipv6.{end} == {ip}"),
-                });
-                if let Some(port) = port {
+                    (IpAddr::V4(ip), false) if self.protocol.is_none() && !ports => {
+                        format!("(ip.{end}#1 == {ip} || arp.{end}.proto_ipv4 == {ip})")
+                    }
+                    (IpAddr::V4(ip), false) => format!("ip.{end}#1 == {ip}"),
+                    (IpAddr::V6(ip), false) => format!("ipv6.{end}#1 == {ip}"),
+                }));
+                parts.extend(port.map(|port| {
                     let side = if end == "src" { "srcport" } else { "dstport" };
-                    parts.push(format!("(tcp.{side} == {port} || udp.{side} == {port} || sctp.{side} == {port})"));
-                }
+                    format!("(tcp.{side}#1 == {port} || udp.{side}#1 == {port} || sctp.{side}#1 == {port})")
+                }));
             }
             parts.join(" && ")
         };
@@ -112,6 +119,13 @@ impl PacketMatch {
         }
         if all.is_empty() { "frame".to_owned() } else { all.join(" && ") }
     }
+}
+
+/// The upper protocol of the outermost IP header, also behind IPv6's extension headers.
+fn is_protocol(value: &str) -> String {
+    let sign = if value.starts_with('{') { "in" } else { "==" };
+    let fields = ["ip.proto#1", "ipv6.nxt#1", "ipv6.hopopts.nxt", "ipv6.routing.nxt", "ipv6.fraghdr.nxt", "ipv6.dstopts.nxt"];
+    format!("({})", fields.map(|field| format!("{field} {sign} {value}")).join(" || "))
 }
 
 /// Any of several.
@@ -180,10 +194,15 @@ mod tests {
         }
         assert!(!scope.matches(Timestamp(15), None, None));
         assert_eq!(scope.span(), (Some(Timestamp(10)), Some(Timestamp(20))));
-        assert_eq!(
-            scope.display_filter(),
-            "((ip.proto == 6 || ipv6.nxt == 6) && ((ip.src == 10.0.0.1 && (tcp.srcport == 1000 || udp.srcport == 1000 || sctp.srcport == 1000) && ip.dst == 10.0.0.2 && (tcp.dstport == 22 || udp.dstport == 22 || sctp.dstport == 22)) || (ip.dst == 10.0.0.1 && (tcp.dstport == 1000 || udp.dstport == 1000 || sctp.dstport == 1000) && ip.src == 10.0.0.2 && (tcp.srcport == 22 || udp.srcport == 22 || sctp.srcport == 22))) && frame.time_epoch >= 0.000000010 && frame.time_epoch <= 0.000000020)"
-        );
+        let filter = scope.display_filter();
+        for part in [
+            "(ip.proto#1 == 6 || ipv6.nxt#1 == 6 ||",
+            "ip.src#1 == 10.0.0.1 && (tcp.srcport#1 == 1000 ||",
+            "ip.dst#1 == 10.0.0.1 && (tcp.dstport#1 == 1000 ||",
+            "frame.time_epoch >= 0.000000010 && frame.time_epoch <= 0.000000020",
+        ] {
+            assert!(filter.contains(part), "{filter} lacks {part}");
+        }
     }
 
     #[test]
@@ -192,6 +211,7 @@ mod tests {
         let scope = PacketScope(vec![PacketMatch::host("10.0.0.2".parse().unwrap(), Timestamp(0), Timestamp(9))]);
         assert!(scope.matches(Timestamp(1), Some(6), Some(wire)) && !scope.matches(Timestamp(1), None, None));
         assert!(PacketScope(vec![PacketMatch::default()]).matches(Timestamp(1), None, None));
+        assert!(!PacketMatch { arp: true, ..PacketMatch::default() }.matches(Timestamp(1), None, None), "no ARP has no ends");
         assert_eq!(PacketScope(vec![PacketMatch::default()]).span(), (None, None));
     }
 }

@@ -192,3 +192,35 @@ async fn findings_are_found_updated_and_counted_once() {
     assert!(!dir.path().join("summary").join(Timestamp(T0 - 40 * DAY).day()).exists());
     store.close();
 }
+
+/// For its printed numbers: nothing about time is asserted.
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_over_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, handle, _) = open(config(dir.path())).unwrap();
+    let (mut decoys, mut sensor) = (Node::new("decoys", "lab", 1), Node::new("sensor", "lab", 2));
+    let many: u64 = 5_000;
+    for n in 0..many {
+        let from = T0 + n as i64 * 100 * MS;
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&n.to_be_bytes());
+        let port = 1_024 + (n % 60_000) as u16;
+        visit_over(&mut decoys, n, port, Transport::Tcp, Some(ConnId(key)), from, from + SECOND);
+        let seen = flow(port, 6, from, from + SECOND, Some(ConnId(key)));
+        add(&mut sensor, from + SECOND, seen.envelope(), Kind::Flow, &seen);
+        if n % 500 == 499 {
+            handle.append(decoys.batch(from)).await.unwrap();
+            handle.append(sensor.batch(from)).await.unwrap();
+        }
+    }
+    handle.settled().await.unwrap();
+    let begin = std::time::Instant::now();
+    let rates = handle.join_rates(JoinQuery::default()).await.unwrap();
+    eprintln!("join rates over {many} sessions and flows: {:?}", begin.elapsed());
+    assert_eq!((rates[0].sessions, rates[0].sessions_joined, rates[0].flows, rates[0].flows_joined), (many, many, many, many));
+    let begin = std::time::Instant::now();
+    let page = handle.flows(FlowQuery { probes: true, ..FlowQuery::default() }).await.unwrap();
+    eprintln!("probes among {many} flows, none: {:?}", begin.elapsed());
+    assert!(page.rows.is_empty());
+    store.close();
+}

@@ -80,6 +80,8 @@ pub struct Offered {
     pub def: &'static ServiceDef,
     /// Ports it listens on.
     pub ports: Vec<u16>,
+    /// Whether the persona means its cryptography to be weak.
+    pub weak: bool,
     /// The service.
     pub service: Arc<dyn Service>,
 }
@@ -190,6 +192,10 @@ impl Persona {
             for table in tables(value).ok_or_else(|| at("must be a table; write [service.NAME]".into()))? {
                 let mut settings = table.clone();
                 let ports = ports(settings.remove("ports"), def).map_err(&at)?;
+                let weak = match settings.remove("weak") {
+                    None => false,
+                    Some(value) => value.as_bool().ok_or_else(|| at("weak: must be true or false".into()))?,
+                };
                 for port in &ports {
                     for transport in def.transports {
                         if !taken.insert((*port, *transport)) {
@@ -198,7 +204,7 @@ impl Persona {
                     }
                 }
                 let built = (def.build)(&Build { decoy: &decoy, settings }).map_err(&at)?;
-                offered.push(Offered { def, ports, service: built });
+                offered.push(Offered { def, ports, weak, service: built });
             }
         }
         let fallback = match (self.other_ports, services::find("generic_tcp")) {
@@ -301,6 +307,8 @@ mod tests {
         check("os = \"debian12\"\n[service.dns]\nports = [0]\n", "at least one port");
         check("os = \"debian12\"\n[service.dns]\n[service.generic_tcp]\nports = [53]\n", "offered twice");
         check("os = \"debian12\"\n[service.dns]\nzoen = \"x\"\n", "zoen");
+        check("os = \"debian12\"\n[service.dns]\nweak = true\n", "");
+        check("os = \"debian12\"\n[service.dns]\nweak = 1\n", "weak: must be true or false");
         check("oss = \"debian12\"\n[service.dns]\n", "oss");
     }
 

@@ -30,6 +30,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     transports: &[Transport::Udp, Transport::Tcp],
     default_ports: &[53],
     passive: false,
+    protocol: "dns",
     summary: "authoritative name server with the persona's zone (BIND 9): A … AXFR, CHAOS; never resolves",
     build,
 };

@@ -29,6 +29,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     transports: &[Transport::Tcp],
     default_ports: &[21],
     passive: true,
+    protocol: "ftp",
     summary: "file server (vsftpd) with passive transfers; records logins, commands and files both ways",
     build,
 };

@@ -17,6 +17,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     transports: &[Transport::Tcp],
     default_ports: &[],
     passive: false,
+    protocol: "unknown",
     summary: "any TCP port: keeps the first 4 KiB, names the protocol, answers only if configured",
     build,
 };

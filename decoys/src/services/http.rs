@@ -31,6 +31,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     transports: &[Transport::Tcp],
     default_ports: &[80],
     passive: false,
+    protocol: "http",
     summary: "web server (nginx of the claimed distribution) with the persona's site; records every request",
     build,
 };

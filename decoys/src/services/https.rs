@@ -15,6 +15,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     transports: &[Transport::Tcp],
     default_ports: &[443],
     passive: false,
+    protocol: "tls",
     summary: "web server (nginx of the claimed distribution) behind TLS; records hellos, secrets and every request",
     build,
 };

@@ -91,6 +91,8 @@ pub struct ServiceDef {
     pub default_ports: &'static [u16],
     /// Whether it opens passive data ports.
     pub passive: bool,
+    /// What it speaks, as the first-bytes probe names it; `unknown` when that is left open.
+    pub protocol: &'static str,
     /// One line for people.
     pub summary: &'static str,
     /// Builds it; the error is one line naming the key and the remedy.

@@ -36,6 +36,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     transports: &[Transport::Tcp],
     default_ports: &[22],
     passive: false,
+    protocol: "ssh",
     summary: "OpenSSH with a shell, exec, forwards and a pretended Debian behind it",
     build,
 };

@@ -32,6 +32,7 @@ pub(super) static SERVICE: ServiceDef = ServiceDef {
     transports: &[Transport::Tcp],
     default_ports: &[23],
     passive: false,
+    protocol: "telnet",
     summary: "a Linux telnetd with login and a pretended Debian behind it",
     build,
 };

@@ -71,7 +71,7 @@ fn build(table: &toml::Table, segment: &Arc<Segment>) -> Result<Box<dyn Detector
     }
     Ok(Box::new(WeakCrypto {
         works: Works::new(segment),
-        matters: Matters::new(settings.max_keys, Duration::from_secs(3_600)),
+        matters: Matters::new(settings.max_keys, DAY),
         offers: Keyed::new(settings.max_keys, Duration::from_secs(600)),
         best: Keyed::new(settings.max_keys, DAY),
         settings,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{at, check_exports, check_shape, exported, fact, findings, findings_with, flow, identified, opened, opening, record, speaking, wire};
+use crate::testing::{at, check_exports, check_golden, check_shape, exported, fact, findings, findings_with, flow, identified, opened, opening, record, speaking, wire};
 use glasshive_event::flow::Side;
 use proptest::prelude::*;
 
@@ -169,11 +169,8 @@ fn a_flood_is_bounded_and_counted() {
 #[test]
 fn golden_finding() {
     let found = findings(&DETECTOR, &list(), &spoken("10.9.9.9:443", "ssh", true)).remove(0);
-    assert_eq!(found.id(&DETECTOR).to_string(), GOLDEN_ID);
-    assert_eq!(serde_json::to_string_pretty(&found).unwrap().trim(), include_str!("golden.json").trim());
+    check_golden(&DETECTOR, &found, "ID", include_str!("golden.json"));
 }
-
-const GOLDEN_ID: &str = "";
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(crate::testing::cases()))]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Severity;
-use crate::testing::{at, check_exports, check_shape, fact, findings, findings_with, identified, opened, opening, wire};
+use crate::testing::{at, check_exports, check_golden, check_shape, fact, findings, findings_with, identified, opened, opening, wire};
 use glasshive_event::observation::{Certificate, SshAgreed, TlsClient};
 use proptest::prelude::*;
 
@@ -223,11 +223,8 @@ fn a_flood_of_servers_is_bounded_and_counted() {
 #[test]
 fn golden_finding() {
     let found = findings(&DETECTOR, &list(), &agreed(|hello| hello.dh_bits = Some(1_024))).remove(0);
-    assert_eq!(found.id(&DETECTOR).to_string(), GOLDEN_ID);
-    assert_eq!(serde_json::to_string_pretty(&found).unwrap().trim(), include_str!("golden.json").trim());
+    check_golden(&DETECTOR, &found, "f3de1ba9-8ab5-8b46-b235-85f3f7e5dbe4", include_str!("golden.json"));
 }
-
-const GOLDEN_ID: &str = "";
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(crate::testing::cases()))]
