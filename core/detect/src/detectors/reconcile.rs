@@ -245,14 +245,18 @@ fn finding(found: &Mismatch, wire: Tuple, told: &Told) -> Finding {
             Severity::High,
             50,
             "T1557",
-            format!("a connection between {ends} was established on the wire, and no decoy knows of it: something answers in its place, or its record was lost unseen"),
+            format!(
+                "a connection between {ends} was established on the wire, and no decoy knows of it: something answers in its place, or its record was lost unseen"
+            ),
         ),
         What::NoFlow => (
             "no-flow",
             Severity::Medium,
             40,
             "T1599",
-            format!("the decoy served a session between {ends} whose packets no sensor saw: it came by another way, or the sensor does not see this decoy"),
+            format!(
+                "the decoy served a session between {ends} whose packets no sensor saw: it came by another way, or the sensor does not see this decoy"
+            ),
         ),
         What::Bytes => (
             "bytes",

@@ -3,9 +3,9 @@
 
 use super::judge::{Mismatch, What};
 use super::{APART, SECOND, Settings};
+use glasshive_event::flow::{DirectionBasis, FlowEnd};
 use glasshive_event::observation::{SessionClosed, SessionOpened};
 use glasshive_event::{ConnId, Flow, FlowId, SessionId, Timestamp};
-use glasshive_event::flow::{DirectionBasis, FlowEnd};
 
 /// Connections of one tuple kept at once; a tuple comes again only after its ports were used up.
 const MAX: usize = 8;
