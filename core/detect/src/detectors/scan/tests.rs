@@ -180,7 +180,12 @@ fn twins() -> Vec<Case> {
         let own = format!("10.0.0.{}", 100 + n);
         [arp(at(f64::from(n)), "02:00:00:00:00:09", &own, &own), arp(at(f64::from(n)), "02:00:00:00:00:09", "0.0.0.0", &own)]
     });
+    let cut = |n: u16| {
+        let wire = wire("10.0.0.66:40000", &format!("10.0.0.20:{}", n + 1));
+        opened(at(f64::from(n)), wire, Opening { tcp_flags: 0, tcp_seq: None, window: None, ..opening(6) })
+    };
     vec![
+        ("headers cut by the capture", decoys(), (0..60).map(cut).collect(), None),
         ("6 connections at once to one port", decoys(), six, None),
         ("monitoring by a known host", decoys(), monitor, None),
         ("answers whose questions nobody saw", decoys(), backscatter, None),
