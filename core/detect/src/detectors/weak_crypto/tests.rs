@@ -100,11 +100,27 @@ fn cases() -> Vec<Case> {
         ("export", agreed(|hello| hello.cipher = 0x0003), vec!["cipher 10.9.9.9:443 cipher suite 0x0003"]),
         ("3DES", agreed(|hello| hello.cipher = 0xc012), vec!["cipher 10.9.9.9:443 cipher suite 0xc012"]),
         ("anonymous", agreed(|hello| hello.cipher = 0x0034), vec!["cipher 10.9.9.9:443 cipher suite 0x0034"]),
-        ("2047 bits of Diffie-Hellman", agreed(|hello| hello.dh_bits = Some(2_047)), vec!["dh 10.9.9.9:443 a Diffie-Hellman prime of 2047 bits"]),
+        (
+            "2047 bits of Diffie-Hellman",
+            agreed(|hello| hello.dh_bits = Some(2_047)),
+            vec!["dh 10.9.9.9:443 a Diffie-Hellman prime of 2047 bits"],
+        ),
         ("a curve of 160 bits", agreed(|hello| hello.group = Some(16)), vec!["group 10.9.9.9:443 an elliptic curve below 224 bits"]),
-        ("an RSA key of 2047 bits", certified(|shown| shown.key_bits = 2_047), vec!["key 10.9.9.9:443 a certificate with an RSA key of 2047 bits"]),
-        ("MD5", certified(|shown| shown.signature = "md5WithRSAEncryption".into()), vec!["signature 10.9.9.9:443 a certificate signed with MD5"]),
-        ("SHA-1", certified(|shown| shown.signature = "ecdsa-with-SHA1".into()), vec!["signature 10.9.9.9:443 a certificate signed with SHA-1"]),
+        (
+            "an RSA key of 2047 bits",
+            certified(|shown| shown.key_bits = 2_047),
+            vec!["key 10.9.9.9:443 a certificate with an RSA key of 2047 bits"],
+        ),
+        (
+            "MD5",
+            certified(|shown| shown.signature = "md5WithRSAEncryption".into()),
+            vec!["signature 10.9.9.9:443 a certificate signed with MD5"],
+        ),
+        (
+            "SHA-1",
+            certified(|shown| shown.signature = "ecdsa-with-SHA1".into()),
+            vec!["signature 10.9.9.9:443 a certificate signed with SHA-1"],
+        ),
         (
             "SSH's worst",
             ssh(|shown| {
@@ -212,9 +228,8 @@ fn severities_and_labels() {
 
 #[test]
 fn a_flood_of_servers_is_bounded_and_counted() {
-    let all: Vec<Observation> = (0..100u32)
-        .flat_map(|n| handshake(f64::from(n), "10.0.0.66:40000", &format!("10.9.9.{n}:443"), 0x0304, version(0x0301)))
-        .collect();
+    let all: Vec<Observation> =
+        (0..100u32).flat_map(|n| handshake(f64::from(n), "10.0.0.66:40000", &format!("10.9.9.{n}:443"), 0x0304, version(0x0301))).collect();
     let (found, evicted) = findings_with(&DETECTOR, "max_keys = 16", &list(), &all);
     assert_eq!((found.len(), evicted), (100, 84 * 3));
     assert_eq!(findings_with(&DETECTOR, "", &list(), &all).1, 0);

@@ -172,9 +172,8 @@ pub(super) fn ssh(agreed: &SshAgreed) -> Vec<Weakness> {
         .chain(agreed.ciphers.iter().map(|name| ("cipher", name)))
         .chain(agreed.macs.iter().map(|name| ("mac", name)));
     for (kind, name) in names {
-        let row = SSH.iter().find(|(of, known, _)| {
-            *of == kind && known.strip_suffix('*').map_or(known == name, |begin| name.starts_with(begin))
-        });
+        let row =
+            SSH.iter().find(|(of, known, _)| *of == kind && known.strip_suffix('*').map_or(known == name, |begin| name.starts_with(begin)));
         let Some((kind, known, why)) = row else { continue };
         let what = format!("{} {}", kind.replace('_', " "), known.trim_end_matches(['*', '-']));
         let weakness = if why.contains("1024") || why.contains("56") {
