@@ -254,7 +254,8 @@ impl Session {
         let body = match Body::encode(&self.envelope(kind), detail) {
             Ok(body) => body,
             Err(error) => {
-                let loss = Loss { place: "record".into(), count: 1, why: format!("{} not recorded: {error}", kind.name()), ..Loss::default() };
+                let loss =
+                    Loss { place: "record".into(), count: 1, why: format!("{} not recorded: {error}", kind.name()), ..Loss::default() };
                 match Body::encode(&self.envelope(Kind::Loss), &loss) {
                     Ok(body) => body,
                     Err(_) => return false,

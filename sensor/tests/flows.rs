@@ -302,8 +302,16 @@ fn watcher(table: &toml::Table, _: &Arc<Segment>) -> Result<Box<dyn Detector>, B
     }
 }
 
-const ROW: DetectorDef =
-    DetectorDef { name: "watcher", version: 1, site: Site::Wire, techniques: &["T1595"], use_cases: &[], summary: "s", topology: "t", build: watcher };
+const ROW: DetectorDef = DetectorDef {
+    name: "watcher",
+    version: 1,
+    site: Site::Wire,
+    techniques: &["T1595"],
+    use_cases: &[],
+    summary: "s",
+    topology: "t",
+    build: watcher,
+};
 static WATCHERS: &[DetectorDef] = &[ROW, DetectorDef { name: "fused", site: Site::Fusion, ..ROW }];
 
 #[test]

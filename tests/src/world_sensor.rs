@@ -77,7 +77,21 @@ impl Sensor {
     /// tcpdump on the same interface, writing to `file`: an independent recorder.
     pub fn tcpdump(&self, world: &World, file: &std::path::Path) -> crate::Result<Daemon> {
         let mut command = self.inside(world, std::path::Path::new("tcpdump"))?;
-        command.args(["-i", INTERFACE, "-n", "-U", "-s", "262144", "-B", "65536", "-Z", "root", "--time-stamp-precision=nano", "-w"]);
+        command.args([
+            "-i",
+            INTERFACE,
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-s",
+            "262144",
+            "-B",
+            "65536",
+            "-Z",
+            "root",
+            "--time-stamp-precision=nano",
+            "-w",
+        ]);
         command.arg(file);
         let mut daemon = Daemon::start("tcpdump", command, &file.with_extension("log"))?;
         daemon.wait_for("listening on", LIMIT)?;

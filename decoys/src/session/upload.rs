@@ -111,7 +111,8 @@ impl Upload {
             }
             if let Some(why) = self.failed.take() {
                 detail.cut_bytes = self.size;
-                let loss = glasshive_event::detail::Loss { place: "blob_quota".into(), count: 1, bytes: self.size, why, ..Default::default() };
+                let loss =
+                    glasshive_event::detail::Loss { place: "blob_quota".into(), count: 1, bytes: self.size, why, ..Default::default() };
                 self.session.emit(Kind::Loss, &loss).await;
             }
         }

@@ -4,9 +4,9 @@
 use super::say;
 use crate::lab::Lab;
 use crate::process::{Daemon, command, run, run_ok, until};
-use crate::world_sensor::{Sensor, tshark};
 use crate::visitors::Visitor;
 use crate::world::{LIMIT, World, is_root_tcp};
+use crate::world_sensor::{Sensor, tshark};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,13 +76,8 @@ impl Packets {
 
     /// Equal count and bytes; handshakes to what is open equal the TCP sessions without parent.
     fn same_as_tcpdump(&mut self, world: &World, text: &mut String) -> crate::Result<()> {
-        // Both saw the same frames with the kernel's same times; the span lies within both.
+        // The span lies within both recordings, and its edges are quiet.
         let until_time = jiff::Timestamp::now();
-        let carved = world.dir.join("carved.pcapng");
-        let (since, end) = (self.since.to_string(), until_time.to_string());
-        let mut carve = self.sensor.command(world, &["carve", "--since", &since, "--until", &end, "--out"])?;
-        carve.arg(&carved);
-        run_ok(carve, None, LIMIT)?;
         if let Some(mut tcpdump) = self.tcpdump.take() {
             tcpdump.signal(2);
             until("the end of tcpdump", LIMIT, || (!tcpdump.alive()).then_some(()))?;
@@ -93,7 +88,19 @@ impl Packets {
             let lengths: Vec<u64> = out.lines().filter_map(|line| line.trim().parse().ok()).collect();
             Ok((lengths.len() as u64, lengths.iter().sum()))
         };
-        let (ours, theirs) = (frames(&carved)?, frames(&self.recording)?);
+        let theirs = frames(&self.recording)?;
+        let carved = world.dir.join("carved.pcapng");
+        let (since, end) = (self.since.to_string(), until_time.to_string());
+        let mut ours = (0, 0);
+        // A packet can be carved within two seconds of its arrival.
+        until("the ring to hold what tcpdump saw", Duration::from_secs(20), || {
+            let mut carve = self.sensor.command(world, &["carve", "--since", &since, "--until", &end, "--out"]).ok()?;
+            carve.arg(&carved);
+            run_ok(carve, None, LIMIT).ok()?;
+            ours = frames(&carved).ok()?;
+            (ours.0 >= theirs.0).then_some(())
+        })
+        .with_context(|| format!("the sensor kept {ours:?} packets and bytes, tcpdump {theirs:?}"))?;
         ensure!(ours == theirs && ours.0 > 1000, "the sensor kept {ours:?} packets and bytes, tcpdump {theirs:?}");
         let _ = writeln!(text, "packets       {} packets, {} bytes kept by the sensor; tcpdump beside it counts the same", ours.0, ours.1);
         let handshakes = handshakes(&self.recording, &open_ports(&self.sensor.segment)?)?;
