@@ -317,3 +317,6 @@ fn row(flow: &Flow) -> [String; 7] {
         sum(flow.sent.ip_bytes, flow.received.ip_bytes),
     ]
 }
+
+#[cfg(test)]
+mod tests;

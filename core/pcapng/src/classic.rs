@@ -108,7 +108,8 @@ impl<R: Read> Classic<R> {
             return damage(DamageKind::CutRecord, "the file ends within a record");
         }
         self.offset = offset.saturating_add(self.flavour.header as u64).saturating_add(captured.into());
-        let time_ns = i64::from(seconds).saturating_mul(1_000_000_000).saturating_add(i64::from(fraction).saturating_mul(self.flavour.unit));
+        let time_ns =
+            i64::from(seconds).saturating_mul(1_000_000_000).saturating_add(i64::from(fraction).saturating_mul(self.flavour.unit));
         Ok(Some(Record { time_ns, original_length: original.max(captured) }))
     }
 }

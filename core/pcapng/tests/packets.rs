@@ -137,11 +137,7 @@ fn sections_interfaces_and_every_packet_block() {
             block(2, &[short.to_vec(), words(&[0, 5, 2, 2]), b"pb".to_vec()].concat(), big),
         ]
         .concat();
-        let expected = [
-            (1, 7000, 9, b"abc".to_vec()),
-            (1, 7000, 2, b"sp".to_vec()),
-            (101, 105_000_000_000, 2, b"pb".to_vec()),
-        ];
+        let expected = [(1, 7000, 9, b"abc".to_vec()), (1, 7000, 2, b"sp".to_vec()), (101, 105_000_000_000, 2, b"pb".to_vec())];
         let other = [section(!big), interface(113, &[], !big), block(3, &[&word(1, !big)[..], b"x"].concat(), !big)].concat();
         let (seen, damage) = read(&[one.clone(), other, one].concat());
         assert_eq!(damage, None);

@@ -84,8 +84,8 @@ impl Decoder {
                     context.ends = Some((head.source, head.destination));
                     // 0 is a jumbogram (RFC 2675) or what a sending host hands to its network card whole.
                     let length = if length == 0 { reader.len().saturating_add(context.missing) } else { length };
-                    head.ip_bytes = length.saturating_add(40) as u64;
                     let body = self.clip(reader, length, &mut context, once);
+                    head.ip_bytes = body.len().saturating_add(context.missing).saturating_add(40) as u64;
                     self.carry(head, next, body, context, once);
                 }
                 Err(stop) => once.stop(&context, stop),
@@ -96,8 +96,8 @@ impl Decoder {
                 context.ends = Some((head.source, head.destination));
                 let there = reader.len().saturating_add(context.missing);
                 let length = if total == 0 { there } else { total.saturating_sub(header) };
-                head.ip_bytes = length.saturating_add(header) as u64;
                 let body = self.clip(reader, length, &mut context, once);
+                head.ip_bytes = body.len().saturating_add(context.missing).saturating_add(header) as u64;
                 if offset == 0 && !more {
                     return self.carry(head, protocol, body, context, once);
                 }

@@ -252,9 +252,11 @@ impl Decoder {
     fn clip<'a>(&self, mut reader: Reader<'a>, length: usize, context: &mut Context<'a>, once: &mut Once<'_>) -> Reader<'a> {
         let there = reader.len();
         if length > there && context.missing == 0 {
+            // The sender's lie: there is no more, and no host would take it.
             once.fault(context, ParseError::new(reader.offset(), "a length beyond the end of the packet"));
+        } else {
+            context.missing = length.saturating_sub(there);
         }
-        context.missing = length.saturating_sub(there);
         reader.sub(length.min(there), "").unwrap_or(reader)
     }
 
