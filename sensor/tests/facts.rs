@@ -19,6 +19,7 @@ use std::path::Path;
 /// Claims that cannot be met, and why: part of the path, field, reason.
 const KNOWN: &[(&str, &str, &str)] = &[
     ("quic", "tls.", "the hello is inside QUIC's encryption"),
+    ("LM_WMI", "dns.", "the message is quoted in an ICMP error; the one that was sent is LLMNR"),
     ("putty-upload", "http.uri", "tshark shows a request with its whole body only, and this one's is cut"),
 ];
 

@@ -148,11 +148,7 @@ impl Stream {
         let depth = self.depth;
         let going = match self.courses.of(from) {
             Course::New => self.identify(from, say),
-            Course::Shared | Course::Alone => self.feed(from, say),
-            Course::Dropped => {
-                self.sides.of_mut(from).forget();
-                true
-            }
+            _ => self.feed(from, say),
         };
         // What waited behind the outer protocol may tell at once what is inside.
         if going && self.depth > depth {
@@ -215,11 +211,13 @@ impl Stream {
         let role = told.unwrap_or(if asks { Role::by(from) } else { Role::Server });
         self.speak(from, role, def);
         self.say_identified(def, false, say);
-        if !self.follow(from, say) {
+        // What waited on the other side came before.
+        let (other, depth) = (from.other(), self.depth);
+        let waits = *self.courses.of(other) == Course::New && !self.sides.of(other).peek().is_empty();
+        if waits && !self.settle(other, def, say) {
             return false;
         }
-        let other = from.other();
-        self.sides.of(other).peek().is_empty() || *self.courses.of(other) != Course::New || self.settle(other, def, say)
+        self.depth > depth || self.follow(from, say)
     }
 
     /// The two sides together name the protocol, which neither does alone.
@@ -227,7 +225,8 @@ impl Stream {
         self.speak(client, Role::Client, def);
         self.both = true;
         self.say_identified(def, true, say);
-        self.follow(client, say) && (*self.courses.of(client.other()) != Course::New || self.follow(client.other(), say))
+        let depth = self.depth;
+        self.follow(client, say) && (self.depth > depth || self.follow(client.other(), say))
     }
 
     fn speak(&mut self, from: Speaker, role: Role, def: &'static ProbeDef) {
@@ -306,7 +305,8 @@ impl Stream {
             let parser = match self.courses.of(from) {
                 Course::Shared => &mut self.parser,
                 Course::Alone => &mut self.alone,
-                Course::New | Course::Dropped => return true,
+                Course::New => return true,
+                Course::Dropped => return self.obey(from, Step::SideDone, say),
             };
             let Some(parser) = parser else { return self.obey(from, Step::SideDone, say) };
             let step = if side.skipping() || !side.ready() { Step::More } else { parser.advance(role, side, say) };

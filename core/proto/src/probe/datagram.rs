@@ -91,11 +91,13 @@ fn multicast(m: &dns::Message) -> bool {
     m.header.id == 0 && names.into_iter().any(|(name, class)| under(name) || class & 0x8000 != 0)
 }
 
-/// An answer to a name of one label with none of the flags a DNS server sets (RFC 4795 §2.1). A
-/// question cannot be told from one of DNS.
+/// An answer to a name of one label, or to an address's, with none of the flags a DNS server sets
+/// (RFC 4795 §2.1). A question cannot be told from one of DNS.
 fn link_local(m: &dns::Message) -> bool {
-    let one_label = |q: &dns::Question| q.name.labels().count() == 1;
-    m.header.flags & 0xfff0 == 0x8000 && m.header.counts[1] > 0 && m.questions.len() == 1 && m.questions.iter().all(one_label)
+    let local = |q: &dns::Question| {
+        q.name.labels().count() == 1 || q.kind == 12 && q.name.labels().last().is_some_and(|l| l.eq_ignore_ascii_case(b"arpa"))
+    };
+    m.header.flags & 0xfff0 == 0x8000 && m.header.counts[1] > 0 && m.questions.len() == 1 && m.questions.iter().all(local)
 }
 
 fn kerberos_reply(d: &[u8]) -> bool {
