@@ -20,6 +20,10 @@ fn turn() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn number(name: &str) -> Option<u32> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 fn ring(sensor: &SensorLab) -> Vec<serde_json::Value> {
     let out = String::from_utf8(sensor.ask(&["ring", "--json"]).unwrap()).unwrap();
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -180,7 +184,8 @@ fn carving_beside_a_capture_is_always_whole() {
     let mut sensor = SensorLab::new(dir.path(), "[ring]\nquota = \"256 MiB\"\nsegment = \"4 MiB\"\n").unwrap();
     sensor.start().unwrap();
     let (done, sent) = (AtomicBool::new(false), AtomicU32::new(0));
-    let rounds: usize = std::env::var("GLASSHIVE_CARVES").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    // The full number is 1000.
+    let rounds = number("GLASSHIVE_KILLS").map_or(30, |kills| kills as usize * 20);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Relaxed) {
@@ -213,7 +218,7 @@ fn a_kill_costs_nothing_that_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let mut sensor = SensorLab::new(dir.path(), "[ring]\nsegment = \"4 MiB\"\n").unwrap();
     let mut next = 0;
-    let kills: u32 = std::env::var("GLASSHIVE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    let kills = number("GLASSHIVE_KILLS").unwrap_or(5);
     for _ in 0..kills {
         sensor.start().unwrap();
         sensor.send(next..next + 4_000, |number| (number as usize * 7) % 1300).unwrap();
