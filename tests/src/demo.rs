@@ -64,8 +64,11 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
 
     let visitor = Visitor::new(&world, 0);
     let mut opened = 0;
-    say("ssh: a wrong password, then one command");
-    opened += visitor.ssh_wrong("root", "123456")?;
+    say("ssh: guesses until one opens, then one command as somebody who knew the password");
+    for guess in ["123456", "admin", "root"] {
+        opened += visitor.ssh_wrong("root", guess)?;
+    }
+    opened += visitor.ssh_exec("root", "toor", "id", None)?.0;
     let (n, uname) = visitor.ssh_exec("deploy", "Summer2026!", "uname -a; id; cat /etc/os-release | head -2", None)?;
     opened += n;
     ensure!(String::from_utf8_lossy(&uname).contains("Linux"), "uname said {:?}", String::from_utf8_lossy(&uname));

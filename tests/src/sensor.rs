@@ -4,6 +4,8 @@ use crate::lab::Lab;
 use crate::process::{Daemon, binary, command, run, run_ok, until};
 use crate::world::LIMIT;
 use anyhow::{Context as _, bail, ensure};
+use glasshive_event::{Kind, RecordView};
+use glasshive_journal::JournalConfig;
 use glasshive_pcapng::{Block, BlockReader};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -93,9 +95,39 @@ impl SensorLab {
         pcapng(&self.ask(&words)?)
     }
 
+    /// What the journal of the stopped sensor holds: kinds and details, in order.
+    pub fn records(&self) -> crate::Result<Vec<(Option<Kind>, serde_json::Value)>> {
+        let (journal, handle, _) = glasshive_journal::open(JournalConfig::new(self.dir.join("state/journal")))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut records = Vec::new();
+        let mut next = handle.first();
+        loop {
+            let blocks = runtime.block_on(handle.read(next, 1 << 20))?;
+            for block in &blocks {
+                next = block.last + 1;
+                for record in glasshive_journal::block::records(&block.bytes) {
+                    let view = RecordView::parse(record?)?;
+                    let (envelope, detail) = view.split()?;
+                    records.push((Kind::from_number(envelope.kind), serde_json::from_str(detail)?));
+                }
+            }
+            if blocks.is_empty() {
+                break;
+            }
+        }
+        drop(handle);
+        journal.close()?;
+        Ok(records)
+    }
+
     /// Sends UDP packets from `a` to `b`, port 9: 4 bytes of number, then `padding(number)` more.
+<<<<<<< HEAD
     pub fn send(&self, numbers: std::ops::Range<u32>, padding: impl Fn(u32) -> usize + Send + Sync) -> crate::Result<()> {
         self.lab.enter("a", || {
+=======
+    pub fn send(&self, numbers: std::ops::Range<u32>, padding: impl Fn(u32) -> usize + Send) -> crate::Result<()> {
+        self.lab.enter("a", move || {
+>>>>>>> capture
             let socket = UdpSocket::bind("10.77.0.1:4000")?;
             socket.connect("10.77.0.2:9")?;
             for number in numbers {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use glasshive_event::Kind;
 use glasshive_tests::lab::Lab;
 use glasshive_tests::process::{Daemon, command, pause, run_ok, until};
 use glasshive_tests::sensor::{Packet, SensorLab, numbers, pcap, pcapng};
@@ -17,6 +18,10 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 fn turn() -> MutexGuard<'static, ()> {
     assert!(Lab::possible(), "this scenario needs root and the programs of tests/install.sh test");
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn number(name: &str) -> Option<u32> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 fn ring(sensor: &SensorLab) -> Vec<serde_json::Value> {
@@ -120,6 +125,18 @@ fn every_packet_is_kept_as_tcpdump_keeps_it() {
     assert!(segments.iter().all(|segment| segment["state"] == "complete" && segment["dropped"] == 0), "{segments:?}");
     let verified = sensor.ask(&["ring", "verify"]).unwrap();
     assert!(String::from_utf8(verified).unwrap().contains("segments verified"));
+    // The journal: start, heartbeats, the segment's hash, the flow, stop; no loss.
+    let records = sensor.records().unwrap();
+    let of = |kind: Kind| records.iter().filter(move |(found, _)| *found == Some(kind)).map(|(_, detail)| detail);
+    let health: Vec<_> = of(Kind::Health).map(|detail| detail["what"].as_str().unwrap().to_owned()).collect();
+    for what in ["start", "heartbeat", "segment", "stop"] {
+        assert!(health.iter().any(|found| found == what), "no {what} in {health:?}");
+    }
+    let hash = of(Kind::Health).find(|detail| detail["what"] == "segment").unwrap()["fields"]["sha256"].clone();
+    assert_eq!(hash, segments[0]["sha256"]);
+    assert_eq!(of(Kind::Loss).collect::<Vec<_>>(), Vec::<&serde_json::Value>::new());
+    let last = of(Kind::Flow).rfind(|flow| flow["wire"]["source"] == serde_json::json!({"ip": "10.77.0.1", "port": 4000})).unwrap();
+    assert_eq!(last["sent"]["packets"], 20_001, "{last}");
     // By index: one flow, and within tags.
     assert_eq!(
         sensor.carve(&["--flow", "udp:10.77.0.1:4000-10.77.0.2:9"]).unwrap().len(),
@@ -167,7 +184,8 @@ fn carving_beside_a_capture_is_always_whole() {
     let mut sensor = SensorLab::new(dir.path(), "[ring]\nquota = \"256 MiB\"\nsegment = \"4 MiB\"\n").unwrap();
     sensor.start().unwrap();
     let (done, sent) = (AtomicBool::new(false), AtomicU32::new(0));
-    let rounds: usize = std::env::var("GLASSHIVE_CARVES").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    // The full number is 1000.
+    let rounds = number("GLASSHIVE_KILLS").map_or(30, |kills| kills as usize * 20);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Relaxed) {
@@ -200,7 +218,7 @@ fn a_kill_costs_nothing_that_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let mut sensor = SensorLab::new(dir.path(), "[ring]\nsegment = \"4 MiB\"\n").unwrap();
     let mut next = 0;
-    let kills: u32 = std::env::var("GLASSHIVE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    let kills = number("GLASSHIVE_KILLS").unwrap_or(5);
     for _ in 0..kills {
         sensor.start().unwrap();
         sensor.send(next..next + 4_000, |number| (number as usize * 7) % 1300).unwrap();
@@ -332,6 +350,10 @@ fn losses_are_what_is_missing() {
     // An ARP packet or one of the last kind may be among the lost.
     let missing = 40_000 - kept;
     assert!(missing > 0 && (missing..missing + 20).contains(&lost), "{missing} missing: {said}");
+    let records = sensor.records().unwrap();
+    let told: Vec<_> = records.iter().filter(|(kind, _)| *kind == Some(Kind::Loss)).map(|(_, detail)| detail).collect();
+    assert_eq!(told.iter().filter(|loss| loss["place"] == "capture_kernel").filter_map(|loss| loss["count"].as_u64()).sum::<u64>(), lost);
+    assert!(told.iter().all(|loss| loss["since"].is_i64() && loss["until"].is_i64() && loss["why"].is_string()), "{told:?}");
     let dropped: u64 = ring(&sensor).iter().filter_map(|segment| segment["dropped"].as_u64()).sum();
     assert_eq!(dropped, lost);
 }

@@ -117,6 +117,11 @@ impl Cause {
         }
     }
 
+    /// How much later than it happened a loss may be counted: the kernel's totals are looked at twice a second.
+    fn delay_ns(self) -> i64 {
+        if matches!(self, Self::Kernel | Self::Interface) { 1_000_000_000 } else { 0 }
+    }
+
     /// Packets (for [`Self::Cut`] and [`Self::Journal`] pieces) and bytes.
     fn totals(self, now: &Snapshot) -> (u64, u64) {
         match self {
@@ -151,7 +156,7 @@ impl Sampler {
             let (count, bytes) = (count.saturating_sub(count_before), bytes.saturating_sub(bytes_before));
             if count > 0 || bytes > 0 {
                 // A clock that was set back must not turn the interval around.
-                let from = self.since.min(now);
+                let from = Timestamp(self.since.min(now).0.saturating_sub(cause.delay_ns()));
                 lost.push((cause, LossSpan { from, to: now, cause: cause.name().to_owned(), count, bytes }));
             }
         }
@@ -175,10 +180,10 @@ mod tests {
         Counters::add(&counters.ring_dropped_bytes, 100);
         let lost = sampler.sample(Timestamp(30), &counters.snapshot());
         let short: Vec<_> = lost.iter().map(|(_, span)| (span.cause.as_str(), span.count, span.bytes, span.from.0, span.to.0)).collect();
-        assert_eq!(short, [("capture_kernel", 5, 0, 20, 30), ("ring", 1, 100, 20, 30)]);
+        assert_eq!(short, [("capture_kernel", 5, 0, 20 - 1_000_000_000, 30), ("ring", 1, 100, 20, 30)]);
         Counters::add(&counters.kernel_dropped, 2);
         let lost = sampler.sample(Timestamp(25), &counters.snapshot());
-        assert_eq!(lost.iter().map(|(_, span)| (span.count, span.from.0, span.to.0)).collect::<Vec<_>>(), [(2, 25, 25)]);
+        assert_eq!(lost.iter().map(|(_, span)| (span.count, span.from.0, span.to.0)).collect::<Vec<_>>(), [(2, 25 - 1_000_000_000, 25)]);
         let mut names: Vec<_> = Cause::ALL.iter().map(|cause| cause.name()).collect();
         names.dedup();
         assert_eq!(names.len(), Cause::ALL.len());

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -188,7 +189,7 @@ impl Work {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let index = OpenOptions::new().create(true).write(true).truncate(true).open(dir.index(serial)).ok();
+        let index = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(dir.index(serial)).ok();
         Ok(Some(Self { serial, file, index, index_length: 0, reading: Reading::new(), recovered }))
     }
 

@@ -5,6 +5,7 @@ use super::{LossSpan, RingDir};
 use crate::capture::Cause;
 use glasshive_event::Timestamp;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::{Mutex, PoisonError};
 
 /// Size at which the file is made smaller.
@@ -51,7 +52,7 @@ pub(super) fn append(dir: &RingDir, spans: &[LossSpan]) -> io::Result<()> {
         lines.push(b'\n');
     }
     let path = dir.losses_path();
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
     file.write_all(&lines)?;
     if file.metadata()?.len() > LARGE {
         let oldest = dir.segments()?.first().and_then(|segment| dir.meta(segment.serial)).and_then(|meta| meta.first);
