@@ -86,6 +86,10 @@ pub struct Net {
     /// When it is to be paused.
     #[serde(default)]
     pub pause_criteria: Option<String>,
+    /// Segment list of the net, as the decoys print it: without one, detectors here do not know which
+    /// ports of decoys should answer.
+    #[serde(default)]
+    pub segment: Option<PathBuf>,
 }
 
 /// A node the controller dials.

@@ -14,8 +14,10 @@ use glasshive_daemon::shutdown::Shutdown;
 use glasshive_detect::DetectorDef;
 use glasshive_event::Kind;
 use glasshive_event::detail::Health;
+use glasshive_event::observation::Watcher;
 use glasshive_journal::store::{Store, StoreError, StoreHandle};
 use glasshive_link::identity::ControllerIdentity;
+use glasshive_link::name::Role;
 use glasshive_link::server::{CarveStream, Range, Server, ServerConfig};
 use glasshive_link::{BlobName, CarveQuery, NodeName, SystemClock};
 use serde_json::{Map, Value, json};
@@ -98,7 +100,8 @@ pub async fn start_with(config: Config, shutdown: Shutdown, detectors: &'static 
         desk: Arc::clone(&desk),
         path: config.state_dir.join("fusion"),
         detectors,
-        settings: fusion::Settings::of(&config),
+        settings: fusion::Settings::of(&config)?,
+        watchers: watchers(&identity),
         board: board.clone(),
     };
     let follower = Follower::open(parts).await?;
@@ -159,6 +162,18 @@ fn load_identity(config: &Config) -> Result<ControllerIdentity, Failure> {
         ControllerIdentity::init(&dir, clock)
     };
     Ok(identity.map_err(Failure::failed)?.with_addresses(config.controllers()))
+}
+
+/// What each node watches with, by its enrolment.
+fn watchers(identity: &Arc<ControllerIdentity>) -> Arc<fusion::observe::Watchers> {
+    let identity = Arc::clone(identity);
+    Arc::new(move |node: &str| {
+        let name: NodeName = node.parse().ok()?;
+        identity.nodes().get(&name).map(|entry| match entry.role {
+            Role::Sensor => Watcher::Sensor,
+            Role::Decoys => Watcher::Decoys,
+        })
+    })
 }
 
 /// What only the running daemon can do.

@@ -14,7 +14,7 @@ use glasshive_event::{
 };
 use glasshive_journal::store::Join;
 
-/// Compares with `tests/data/NAME`; `GLASSHIVE_TEST_BLESS=1` writes it anew. Lines people copy may be long.
+/// Compares with `tests/data/NAME`; `GLASSHIVE_TEST_BLESS=1` writes it anew.
 #[track_caller]
 fn golden(name: &str, text: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
@@ -22,7 +22,7 @@ fn golden(name: &str, text: &str) {
         std::fs::write(&path, text).unwrap();
     }
     assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{name}");
-    for line in text.lines().filter(|line| !line.starts_with("tshark ")) {
+    for line in text.lines() {
         assert!(line.chars().count() <= 80, "{name}: {} columns: {line}", line.chars().count());
     }
 }
@@ -56,7 +56,8 @@ fn flow(wire: Tuple, from: i64, to: i64, conn: Option<ConnId>, state: &str) -> F
 fn finding(session: SessionId, flow: &Flow) -> StoredFinding {
     StoredFinding {
         finding: FindingId::derive("remote_service", 1, "192.0.2.7 ssh", Timestamp(at(1, 100))),
-        detector: "remote_service".into(),
+        // No detector of this build, so that the screen does not change with its words.
+        detector: "guessing".into(),
         version: 1,
         at: Timestamp(at(1, 2_000)),
         first: Timestamp(at(1, 100)),
@@ -108,11 +109,12 @@ async fn an_analyst_goes_from_a_finding_to_its_packets() {
     golden("findings.txt", &hive.run("findings").await.ok());
     let id = told.finding.to_string();
     let story = hive.run(&format!("finding {}", told.finding.short())).await.ok();
-    golden("finding.txt", &story);
+    let (copied, shown): (Vec<&str>, Vec<&str>) = story.lines().partition(|line| line.starts_with("tshark "));
+    golden("finding.txt", &format!("{}\n", shown.join("\n")));
     golden("probes.txt", &hive.run("sessions --probes").await.ok());
     golden("session-wire.txt", &hive.run(&format!("session {}", session.short())).await.ok());
     let line = format!("tshark -r finding-{id}.pcapng -Y '{}'", told.scope.display_filter());
-    assert!(story.lines().any(|shown| shown == line), "{story}");
+    assert_eq!(copied, [line.as_str()]);
 
     // For programs: one object a line, and how each session was joined.
     let objects = hive.run(&format!("finding {id} --json")).await.objects();

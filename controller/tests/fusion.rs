@@ -9,9 +9,12 @@ use glasshive_controller::desk::{self, Desk};
 use glasshive_controller::fusion::{Board, Follower, Parts, Settings, Status};
 use glasshive_detect::window::Keyed;
 use glasshive_detect::{BuildError, Detector, DetectorDef, Evidence, Finding, Findings, Segment, Severity, Site};
-use glasshive_event::detail::{Health, Login, SessionOpen};
-use glasshive_event::observation::{Fact, Observation};
-use glasshive_event::{Endpoint, Envelope, FindingId, Kind, PacketScope, SessionId, StoredFinding, Timestamp, Transport, Tuple};
+use glasshive_event::detail::{Health, Login, Loss, SessionClose, SessionOpen};
+use glasshive_event::flow::Side;
+use glasshive_event::observation::{Fact, Observation, Watcher};
+use glasshive_event::{
+    ConnId, Endpoint, Envelope, FindingId, Flow, FlowId, Kind, PacketScope, SessionId, StoredFinding, Timestamp, Transport, Tuple,
+};
 use glasshive_journal::store::{EventQuery, NodeBatch, Store, StoreConfig, StoreHandle, open};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -100,13 +103,19 @@ impl World {
     }
 
     async fn follower(&self) -> Follower {
+        self.with(TABLE, Settings::default()).await
+    }
+
+    /// Nodes named `eye…` are sensors.
+    async fn with(&self, detectors: &'static [DetectorDef], settings: Settings) -> Follower {
         self.handle.settled().await.unwrap();
         let parts = Parts {
             store: self.handle.clone(),
             desk: Arc::clone(&self.desk),
             path: self.dir.path().join("fusion"),
-            detectors: TABLE,
-            settings: Settings::default(),
+            detectors,
+            settings,
+            watchers: Arc::new(|node: &str| Some(if node.starts_with("eye") { Watcher::Sensor } else { Watcher::Decoys })),
             board: Board::default(),
         };
         Follower::open(parts).await.unwrap()
@@ -187,7 +196,7 @@ async fn two_nodes_are_merged_in_the_order_of_time_whoever_comes_first() {
     world.take(&mut a, at(10)).await;
     // Node b spoke last at 1 s: what lies behind waits for it.
     let status = turns(&mut follower, at(10)).await;
-    assert_eq!((status.observed, status.frontier_ns, status.told), (0, at(1), 0));
+    assert_eq!((status.observed, status.frontier_ns, status.told), (1, at(1), 0));
     login(&mut b, at(5), 7, false);
     beat(&mut b, at(11));
     world.take(&mut b, at(12)).await;
@@ -197,7 +206,7 @@ async fn two_nodes_are_merged_in_the_order_of_time_whoever_comes_first() {
     world.take(&mut a, at(20)).await;
     let status = turns(&mut follower, at(20)).await;
     // The heartbeats at the watermark and behind it wait.
-    assert_eq!((status.observed, status.told, status.late, status.behind), (6, 1, 0, 2));
+    assert_eq!((status.observed, status.told, status.late, status.behind), (8, 1, 0, 2));
     let told = world.told().await;
     assert_eq!((told.len(), told[0].first, told[0].at, told[0].late), (1, Timestamp(at(3)), Timestamp(at(9)), false));
     assert_eq!((told[0].detector.as_str(), told[0].version, told[0].actor), ("guess", 1, Some("192.0.2.7".parse().unwrap())));
@@ -346,6 +355,97 @@ async fn what_cannot_be_read_is_counted_and_passed_over() {
     let status = turns(&mut follower, at(60)).await;
     assert_eq!((status.read, status.unreadable, status.observed, status.told, status.missing, status.behind), (5, 2, 2, 1, 4, 0));
     drop(follower);
+    world.store.close();
+}
+
+/// A connection from second to second: as the decoys tell it, as the sensor tells it, or both.
+fn connection(decoys: Option<&mut Node>, sensor: Option<&mut Node>, port: u16, from: i64, to: i64) {
+    let end = |ip: &str, port| Endpoint { ip: ip.parse().unwrap(), port };
+    let wire = Tuple { source: end("192.0.2.7", port), destination: end("10.0.0.5", 22) };
+    let conn = ConnId::derive("dmz", 6, wire.source.into(), wire.destination.into(), 7);
+    if let Some(node) = decoys {
+        let envelope = Envelope {
+            session: Some(SessionId::new(at(from), [port as u8; 10])),
+            transport: Some(Transport::Tcp),
+            conn: Some(conn),
+            wire: Some(wire),
+            ..Envelope::default()
+        };
+        node.add(at(from), Kind::SessionOpen, &envelope, &SessionOpen::default());
+        let close = SessionClose { reason: "client".into(), bytes_in: 500, bytes_out: 900, ..SessionClose::default() };
+        node.add(at(to), Kind::SessionClose, &envelope, &close);
+    }
+    if let Some(node) = sensor {
+        let flow = FlowId::derive("dmz", 6, wire.source.into(), wire.destination.into(), 7, Timestamp(at(from)));
+        let side = |bytes| Side { packets: 9, payload_bytes: bytes, ip_bytes: bytes + 360, ..Side::default() };
+        let detail = serde_json::json!({"flow": flow, "end": "fin", "first": at(from), "last": at(to), "conn": conn, "protocol": 6, "wire": wire,
+            "direction": "syn", "sent": side(500), "received": side(900), "state": "SF", "established": true});
+        let seen: Flow = serde_json::from_value(detail).unwrap();
+        node.add(at(to), Kind::Flow, &seen.envelope(), &seen);
+    }
+}
+
+/// Two minutes of both nodes, with heartbeats every `beat` seconds and a look every second. Returns
+/// what was told, and up to when records had been looked at when it was.
+async fn watch(world: &World, beat_s: i64, happens: impl Fn(i64, &mut Node, &mut Node)) -> (Vec<(StoredFinding, i64)>, Status) {
+    let list = "version = 1\n[[open]]\naddress = \"10.0.0.5\"\nport = 22\ntransport = \"tcp\"\nprotocol = \"ssh\"\n";
+    let segments = [("dmz".to_owned(), Arc::new(Segment::parse(list).unwrap()))].into();
+    let mut follower = world.with(glasshive_detect::DETECTORS, Settings { segments, ..Settings::default() }).await;
+    let (mut decoys, mut sensor) = (Node::new("edge", 1), Node::new("eye-1", 2));
+    let mut found = Vec::new();
+    for second in 0..240 {
+        if second % beat_s == 0 {
+            beat(&mut decoys, at(second));
+            beat(&mut sensor, at(second));
+        }
+        happens(second, &mut decoys, &mut sensor);
+        world.take(&mut decoys, at(second)).await;
+        world.take(&mut sensor, at(second)).await;
+        turns(&mut follower, at(second) + SECOND / 2).await;
+        let told = world.told().await;
+        let frontier = follower.status().frontier_ns;
+        found.extend(told.into_iter().skip(found.len()).map(|finding| (finding, frontier)));
+    }
+    let status = follower.status();
+    (found, status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_whose_events_are_dropped_is_told_within_a_minute() {
+    for beat_s in [5, 60] {
+        let world = World::new().await;
+        let happens = |second: i64, decoys: &mut Node, sensor: &mut Node| match second {
+            70 => connection(Some(decoys), Some(sensor), 40_001, 69, 70),
+            // The decoys' side of one, and the sensor's side of another, never come.
+            80 => connection(None, Some(sensor), 40_002, 79, 80),
+            90 => connection(Some(decoys), None, 40_003, 89, 90),
+            95 => connection(Some(decoys), Some(sensor), 40_004, 94, 95),
+            _ => {}
+        };
+        let (found, status) = watch(&world, beat_s, happens).await;
+        let reconcile: Vec<_> = found.iter().filter(|(finding, _)| finding.detector == "reconcile").collect();
+        assert_eq!(reconcile.len(), 2, "beat {beat_s}: {found:#?} {status:?}");
+        for (end, (finding, frontier)) in [80, 90].into_iter().zip(&reconcile) {
+            assert!(*frontier <= at(end + 60), "told after {} s: {finding:?}", (frontier - at(end)) / SECOND);
+            assert!(!finding.late && finding.use_cases == ["DUC0089"]);
+        }
+        assert_eq!((reconcile[0].0.flows.len(), reconcile[0].0.sessions.len()), (1, 0), "{reconcile:#?}");
+        assert_eq!((reconcile[1].0.flows.len(), reconcile[1].0.sessions.len()), (0, 1), "{reconcile:#?}");
+        world.store.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_records_were_lost_nobody_is_accused() {
+    let world = World::new().await;
+    let happens = |second: i64, decoys: &mut Node, sensor: &mut Node| match second {
+        80 => connection(None, Some(sensor), 40_002, 79, 80),
+        85 => decoys.add(at(85), Kind::Loss, &Envelope::default(), &Loss { place: "accept".into(), count: 1, ..Loss::default() }),
+        _ => {}
+    };
+    let (found, status) = watch(&world, 5, happens).await;
+    assert!(found.iter().all(|(finding, _)| finding.detector != "reconcile"), "{found:#?}");
+    assert_eq!(status.unknowable, 1, "{status:?}");
     world.store.close();
 }
 

@@ -17,12 +17,14 @@ A net must say vantage, owner, purpose, legal_basis and retention:
   owner = \"security@example.org\"
   purpose = \"early warning\"
   legal_basis = \"legitimate interest, DPIA 12\"
-  retention = \"90d\"")]
+  retention = \"90d\"
+  segment = \"/etc/glasshive/dmz.segment\"    optional: glasshive-decoys check --segment > FILE")]
 pub(super) struct Args {}
 
 pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
     let config = shell.config()?;
     let path = shell.config_path();
+    crate::fusion::Settings::of(&config)?;
     if shell.out.json {
         let nets: Vec<_> = config
             .net

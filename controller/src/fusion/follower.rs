@@ -6,20 +6,21 @@
 use super::checkpoint::Checkpoint;
 use super::lanes::{Item, Lanes};
 use super::late::Late;
-use super::observe::{Seen, kinds, observe, time};
+use super::observe::{Seen, Watchers, kinds, observe, time};
 use super::panel::Panel;
+use super::past::Past;
 use super::teller::{Teller, Untold};
 use super::watermark::watermark;
 use super::{Board, Settings, Status, table};
 use crate::desk::{self, Desk};
 use crate::fail::Failure;
 use glasshive_detect::DetectorDef;
-use glasshive_journal::store::{EventQuery, HighWater, StoreHandle, StoredEvent};
+use glasshive_event::observation::{Fact, Observation};
+use glasshive_journal::store::{EventQuery, HighWater, StoreHandle};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Records fed in one turn at most.
@@ -50,6 +51,8 @@ pub struct Parts {
     pub detectors: &'static [DetectorDef],
     /// Settings of detectors and nets.
     pub settings: Settings,
+    /// What each node watches with.
+    pub watchers: Arc<Watchers>,
     /// Where its status is shown.
     pub board: Board,
 }
@@ -60,6 +63,7 @@ pub struct Follower {
     path: PathBuf,
     defs: Vec<&'static DetectorDef>,
     settings: Settings,
+    watchers: Arc<Watchers>,
     board: Board,
     checkpoint: Checkpoint,
     written: Checkpoint,
@@ -79,7 +83,7 @@ impl Follower {
     /// # Errors
     /// The store cannot be read.
     pub async fn open(parts: Parts) -> Result<Self, Failure> {
-        let Parts { store, desk, path, detectors, settings, board } = parts;
+        let Parts { store, desk, path, detectors, settings, watchers, board } = parts;
         let checkpoint = Checkpoint::read(&path);
         let since = checkpoint.frontier_ns.saturating_sub(READ_BACK_NS);
         let teller = Teller::open(store.clone(), desk, since).await?;
@@ -90,6 +94,7 @@ impl Follower {
             path,
             defs: table(detectors),
             settings,
+            watchers,
             board,
             written: checkpoint.clone(),
             written_ns: 0,
@@ -149,11 +154,11 @@ impl Follower {
         let logs: Vec<HighWater> = self.store.logs().into_iter().filter(|high| high.node != desk::NODE).collect();
         let mark = watermark(now_ns, logs.iter().map(|high| (high.node.as_str(), high.wall_ns)));
         self.lanes.stored(&logs, &self.checkpoint.logs);
-        self.lanes.fill(&self.store, &mut self.status).await?;
+        self.lanes.fill(&self.store, &*self.watchers, &mut self.status).await?;
         let mut fed = 0;
         let mut drained = false;
         while fed < TURN && self.untold.is_empty() {
-            let Some(item) = self.lanes.next(mark, &self.store, &mut self.status).await? else {
+            let Some(item) = self.lanes.next(mark, &self.store, &*self.watchers, &mut self.status).await? else {
                 drained = true;
                 break;
             };
@@ -201,26 +206,33 @@ impl Follower {
 
     /// One record, in its place in time or too late for it.
     fn take(&mut self, item: Item, now_ns: i64) {
-        let Item { log, seq, at, net, seen } = item;
+        let Item { log, seq, at, net, seen, hole } = item;
         self.checkpoint.logs.insert(log, seq);
-        let Some(seen) = seen else { return };
-        if at < self.checkpoint.frontier_ns.saturating_sub(DISORDER_NS) {
+        for seen in hole.into_iter().chain(seen) {
+            self.see(&net, at, &seen, now_ns);
+        }
+    }
+
+    fn see(&mut self, net: &str, at: i64, seen: &Observation, now_ns: i64) {
+        // A heartbeat changes nothing that was looked at.
+        let beat = matches!(seen.fact, Fact::Alive { .. });
+        if !beat && at < self.checkpoint.frontier_ns.saturating_sub(DISORDER_NS) {
             self.status.late = self.status.late.saturating_add(1);
-            self.late.entry(net).or_insert_with(|| Late::new(at, now_ns)).add(at, now_ns, &seen);
+            self.late.entry(net.to_owned()).or_insert_with(|| Late::new(at, now_ns)).add(at, now_ns, seen);
             return;
         }
         self.checkpoint.frontier_ns = at.max(self.checkpoint.frontier_ns);
         self.status.observed = self.status.observed.saturating_add(1);
-        if !self.panels.contains_key(&net) {
+        if !self.panels.contains_key(net) {
             if self.panels.len() >= MAX_NETS {
                 self.status.skipped = self.status.skipped.saturating_add(1);
                 return;
             }
-            self.panels.insert(net.clone(), Panel::new(&self.defs, &self.settings, &net));
+            self.panels.insert(net.to_owned(), Panel::new(&self.defs, &self.settings, net));
         }
-        if let Some(panel) = self.panels.get_mut(&net) {
-            panel.observe(&seen);
-            collect(&mut self.untold, &net, panel, |_| Some(false));
+        if let Some(panel) = self.panels.get_mut(net) {
+            panel.observe(seen);
+            collect(&mut self.untold, net, panel, |_| Some(false));
         }
     }
 
@@ -251,7 +263,7 @@ impl Follower {
             if !known || stored.node == desk::NODE {
                 continue;
             }
-            let Seen::Fact(seen) = observe(&stored) else { continue };
+            let Seen::Fact(seen) = observe(&stored, &*self.watchers) else { continue };
             if !self.panels.contains_key(&stored.net) && self.panels.len() < MAX_NETS {
                 self.panels.insert(stored.net.clone(), Panel::new(&self.defs, &self.settings, &stored.net));
             }
@@ -307,7 +319,7 @@ impl Follower {
             if !known || time(&stored) > frontier || stored.node == desk::NODE {
                 continue;
             }
-            let Seen::Fact(seen) = observe(&stored) else { continue };
+            let Seen::Fact(seen) = observe(&stored, &*self.watchers) else { continue };
             panel.observe(&seen);
             collect(&mut self.untold, net, &mut panel, told);
             while let Some(untold) = self.untold.front() {
@@ -357,32 +369,6 @@ fn collect(untold: &mut VecDeque<Untold>, net: &str, panel: &mut Panel, as_late:
     for (def, finding) in panel.drain() {
         if let Some(late) = as_late(&finding) {
             untold.push_back(Untold { net: net.to_owned(), def, finding, late });
-        }
-    }
-}
-
-/// Stored events of a time, in its order.
-struct Past {
-    from: mpsc::Receiver<StoredEvent>,
-    task: tokio::task::JoinHandle<Result<(), glasshive_journal::store::StoreError>>,
-}
-
-impl Past {
-    fn start(store: &StoreHandle, query: EventQuery) -> Self {
-        let (to, from) = mpsc::channel(256);
-        let store = store.clone();
-        Self { from, task: tokio::spawn(async move { store.events(query, to).await }) }
-    }
-
-    async fn next(&mut self) -> Option<StoredEvent> {
-        self.from.recv().await
-    }
-
-    async fn finish(self) -> Result<(), Failure> {
-        drop(self.from);
-        match self.task.await {
-            Ok(result) => Ok(result?),
-            Err(error) => Err(Failure::failed(format!("reading the log: {error}"))),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! of all comes next.
 
 use super::Status;
-use super::observe::{Seen, observe, time};
+use super::observe::{Seen, Watchers, hole, observe, time};
 use crate::fail::Failure;
 use glasshive_event::LogId;
 use glasshive_event::observation::Observation;
@@ -23,6 +23,8 @@ pub(super) struct Item {
     pub(super) at: i64,
     pub(super) net: String,
     pub(super) seen: Option<Box<Observation>>,
+    /// Records between the one before and this one will never come.
+    pub(super) hole: Option<Box<Observation>>,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ struct Lane {
     read: u64,
     /// Last record that is stored.
     stored: u64,
+    /// Time of the last record read; 0 before the first.
+    last_at: i64,
     window: VecDeque<Item>,
 }
 
@@ -54,10 +58,10 @@ impl Lanes {
     }
 
     /// Reads on wherever a window is empty and more is stored: only then is the earliest known.
-    pub(super) async fn fill(&mut self, store: &StoreHandle, status: &mut Status) -> Result<(), Failure> {
+    pub(super) async fn fill(&mut self, store: &StoreHandle, watchers: &Watchers, status: &mut Status) -> Result<(), Failure> {
         for (log, lane) in &mut self.lanes {
             while lane.window.is_empty() && lane.read < lane.stored {
-                fill(*log, lane, store, status).await?;
+                fill(*log, lane, store, watchers, status).await?;
                 if let Some(head) = lane.window.front() {
                     self.heads.push(Reverse((head.at, *log)));
                 }
@@ -67,7 +71,13 @@ impl Lanes {
     }
 
     /// The earliest record before `until`; its log is read on when its window ran empty.
-    pub(super) async fn next(&mut self, until: i64, store: &StoreHandle, status: &mut Status) -> Result<Option<Item>, Failure> {
+    pub(super) async fn next(
+        &mut self,
+        until: i64,
+        store: &StoreHandle,
+        watchers: &Watchers,
+        status: &mut Status,
+    ) -> Result<Option<Item>, Failure> {
         let Some(Reverse((at, log))) = self.heads.peek().copied() else { return Ok(None) };
         if at >= until {
             return Ok(None);
@@ -75,7 +85,7 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&log) else { return Ok(None) };
         // Read on first: when that fails, nothing was taken.
         if lane.window.len() == 1 && lane.read < lane.stored {
-            fill(log, lane, store, status).await?;
+            fill(log, lane, store, watchers, status).await?;
         }
         self.heads.pop();
         let item = lane.window.pop_front();
@@ -92,17 +102,22 @@ impl Lanes {
 }
 
 /// Reads the next records of a log behind its window.
-async fn fill(log: LogId, lane: &mut Lane, store: &StoreHandle, status: &mut Status) -> Result<(), Failure> {
+async fn fill(log: LogId, lane: &mut Lane, store: &StoreHandle, watchers: &Watchers, status: &mut Status) -> Result<(), Failure> {
     let read = store.log_events(log, lane.read, WINDOW, WINDOW_BYTES).await?;
-    let Some(last) = read.last().map(|stored| stored.seq) else {
+    if read.is_empty() {
         // Declared lost by its node, or deleted by retention before anyone looked.
         status.missing = status.missing.saturating_add(lane.stored.saturating_sub(lane.read));
         lane.read = lane.stored;
         return Ok(());
-    };
+    }
     for stored in &read {
         status.read = status.read.saturating_add(1);
-        let seen = match observe(stored) {
+        let at = time(stored);
+        let gone = stored.seq.saturating_sub(lane.read).saturating_sub(1);
+        // Before the first record of a log nothing is known to be missing.
+        let hole = if gone > 0 && lane.last_at != 0 { hole(&stored.node, lane.last_at, at, watchers) } else { None };
+        status.missing = status.missing.saturating_add(if lane.read > 0 { gone } else { 0 });
+        let seen = match observe(stored, watchers) {
             Seen::Fact(observation) => Some(observation),
             Seen::Nothing => None,
             Seen::Unreadable => {
@@ -110,8 +125,8 @@ async fn fill(log: LogId, lane: &mut Lane, store: &StoreHandle, status: &mut Sta
                 None
             }
         };
-        lane.window.push_back(Item { log, seq: stored.seq, at: time(stored), net: stored.net.clone(), seen });
+        lane.window.push_back(Item { log, seq: stored.seq, at, net: stored.net.clone(), seen, hole });
+        (lane.read, lane.last_at) = (stored.seq, at);
     }
-    lane.read = last.max(lane.read);
     Ok(())
 }

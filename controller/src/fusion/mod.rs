@@ -17,12 +17,14 @@ mod lanes;
 mod late;
 pub mod observe;
 mod panel;
+mod past;
 mod teller;
 pub mod watermark;
 
 pub use follower::{Follower, Parts};
 
 use crate::config::{Config, Vantage};
+use crate::fail::Failure;
 use glasshive_detect::{BuildError, DETECTORS, Detector, DetectorDef, Segment, Site};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -99,15 +101,33 @@ pub fn table(all: &'static [DetectorDef]) -> Vec<&'static DetectorDef> {
 pub struct Settings {
     /// `[detect.NAME]` tables.
     pub detect: BTreeMap<String, toml::Table>,
-    /// Vantage of each net.
-    pub vantage: BTreeMap<String, Vantage>,
+    /// What is open on each net's segment, and where the net stands.
+    pub segments: BTreeMap<String, Arc<Segment>>,
 }
 
 impl Settings {
-    /// From `controller.toml`.
-    pub fn of(config: &Config) -> Self {
-        let vantage = config.net.iter().map(|(name, net)| (name.clone(), net.vantage)).collect();
-        Self { detect: config.detect.clone(), vantage }
+    /// From `controller.toml`, with the segment lists it names.
+    ///
+    /// # Errors
+    /// A list cannot be read: one line with its file.
+    pub fn of(config: &Config) -> Result<Self, Failure> {
+        let mut segments = BTreeMap::new();
+        for (name, net) in &config.net {
+            let vantage = match net.vantage {
+                Vantage::Edge => glasshive_detect::Vantage::Edge,
+                Vantage::Inside => glasshive_detect::Vantage::Inside,
+            };
+            let list = match &net.segment {
+                None => Segment::default(),
+                Some(path) => {
+                    let fail = |why: String| Failure::usage(format!("net.{name}.segment: {}: {why}", path.display()));
+                    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+                    Segment::parse(&text).map_err(fail)?
+                }
+            };
+            segments.insert(name.clone(), Arc::new(Segment { vantage, ..list }));
+        }
+        Ok(Self { detect: config.detect.clone(), segments })
     }
 
     /// Builds a detector for a net.
@@ -115,13 +135,9 @@ impl Settings {
     /// # Errors
     /// Its settings cannot be used.
     pub fn build(&self, def: &DetectorDef, net: &str) -> Result<Box<dyn Detector>, BuildError> {
-        let vantage = match self.vantage.get(net) {
-            Some(Vantage::Edge) => glasshive_detect::Vantage::Edge,
-            _ => glasshive_detect::Vantage::Inside,
-        };
         let table = self.detect.get(def.name).cloned().unwrap_or_default();
-        // What is open on the segment is not sent to the controller yet.
-        (def.build)(&table, &Arc::new(Segment { vantage, ..Segment::default() }))
+        let segment = self.segments.get(net).cloned().unwrap_or_default();
+        (def.build)(&table, &segment)
     }
 }
 
