@@ -283,7 +283,8 @@ fn labels_follow_the_vantage() {
 
 #[test]
 fn a_tool_is_named_by_its_packets() {
-    let made = |change: fn(&mut Opening, u16)| {
+    type Change = fn(&mut Opening, u16);
+    let made = |change: Change| {
         let one = |n: u16| {
             let mut first = Opening { tcp_seq: Some(0x1234_5678), ..opening(6) };
             change(&mut first, n + 1);
@@ -291,7 +292,7 @@ fn a_tool_is_named_by_its_packets() {
         };
         findings(&DETECTOR, &decoys(), &(0..8).map(one).collect::<Vec<_>>()).remove(0)
     };
-    let cases: [(&str, fn(&mut Opening, u16)); 5] = [
+    let cases: [(&str, Change); 5] = [
         ("masscan", |first, port| first.ip_id = Some(0x0014 ^ port ^ 0x5678)),
         ("zmap", |first, _| first.ip_id = Some(54_321)),
         ("nmap", |first, _| (first.window, first.tcp_options) = (Some(1024), vec![2])),
