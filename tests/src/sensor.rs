@@ -121,13 +121,8 @@ impl SensorLab {
     }
 
     /// Sends UDP packets from `a` to `b`, port 9: 4 bytes of number, then `padding(number)` more.
-<<<<<<< HEAD
-    pub fn send(&self, numbers: std::ops::Range<u32>, padding: impl Fn(u32) -> usize + Send + Sync) -> crate::Result<()> {
-        self.lab.enter("a", || {
-=======
     pub fn send(&self, numbers: std::ops::Range<u32>, padding: impl Fn(u32) -> usize + Send) -> crate::Result<()> {
         self.lab.enter("a", move || {
->>>>>>> capture
             let socket = UdpSocket::bind("10.77.0.1:4000")?;
             socket.connect("10.77.0.2:9")?;
             for number in numbers {
