@@ -154,6 +154,11 @@ fn a_new_syn_begins_another_flow() {
         .up(SYN, 400, 0, b"");
     let told = run(&talk.packets);
     assert_eq!(told.flows.iter().map(|flow| flow.state.as_str()).collect::<Vec<_>>(), ["REJ", "REJ", "S0", "S0"]);
+    // A SYN captured after its answer is still one connection.
+    let mut talk = Talk::new(CLIENT, SERVER);
+    talk.down(SYN | ACK, 900, 101, b"").up(SYN, 100, 0, b"").up(ACK, 101, 901, b"x");
+    let told = run(&talk.packets);
+    assert_eq!((told.flows.len(), told.established(), told.flows[0].state.as_str()), (1, 1, "S1"));
     // A SYN thrown into an established connection does not end it.
     let mut talk = Talk::new(CLIENT, SERVER);
     talk.handshake().up(SYN, 77_777, 0, b"").up(ACK, 101, 901, b"x");
