@@ -1,5 +1,5 @@
 //! Frames taken apart: link layers, tunnels, fragments, what the capture cut, what is broken.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::expect_used, clippy::type_complexity, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod build;
 
