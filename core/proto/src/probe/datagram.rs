@@ -32,10 +32,10 @@ pub static DATAGRAMS: &[DatagramDef] = &[
     def("quic", |d| quic(d).unwrap_or(false)),
     def("stun", |d| stun(d).unwrap_or(false)),
     def("sip", |d| text::sip(d) == Verdict::Certain),
-    def("ssdp", |d| ssdp(d)),
+    def("ssdp", ssdp),
     def("dhcp", |d| matches!(at(d, 0), Some(1 | 2)) && be32(d, 236) == Some(0x6382_5363)),
     def("tftp", |d| tftp(d).unwrap_or(false)),
-    def("syslog", |d| syslog(d)),
+    def("syslog", syslog),
     def("ike", |d| ike(d).unwrap_or(false)),
     def("wireguard", |d| wireguard(d).unwrap_or(false)),
     def("openvpn", |d| openvpn(d).unwrap_or(false)),
@@ -224,8 +224,8 @@ fn ntp(d: &[u8]) -> Option<bool> {
     let control = mode == 6
         && d.len() >= 12
         && usize::from(be16(d, 10)?) + 12 <= d.len()
-        && at(d, 1)? & 0x1f <= 31
-        && d.len() % 4 == 0
+        && matches!(at(d, 1)? & 0x1f, 0..=12 | 31)
+        && d.len().is_multiple_of(4)
         && be16(d, 8)? == 0;
     let timed = matches!(mode, 1..=5) && (matches!(d.len(), 48 | 52 | 64 | 68 | 72)) && at(d, 1)? <= 16 && at(d, 2)? <= 17;
     Some(matches!(version, 1..=4) && (timed || control))
