@@ -86,14 +86,15 @@ impl RingCarver {
             looked: 0,
         };
         carving.account.purged(&self.dir.purged());
-        for segment in self.dir.segments()? {
+        let segments = self.dir.segments()?;
+        for segment in &segments {
             let note = if segment.hidden { None } else { self.note(segment.serial) };
             if let Some(note) = &note
                 && !carving.filter.may_hold(note.first, note.last)
             {
                 continue;
             }
-            match self.segment(&mut carving, &segment, note.as_ref()) {
+            match self.segment(&mut carving, segment, note.as_ref()) {
                 Ok(()) => {}
                 Err(Stop::Gone) => carving.account.gone(note.as_ref()),
                 Err(Stop::Limit) => break,
@@ -105,6 +106,13 @@ impl RingCarver {
             Ok(()) | Err(Stop::Limit) => {}
             Err(Stop::Io(error)) => return Err(error.into()),
             Err(Stop::Gone | Stop::Cancelled) => return Err(CarveError::Failed("nobody wants the rest any more".to_owned())),
+        }
+        if carving.output.known.is_none()
+            && let Some(newest) = segments.last()
+            && let Ok(file) = self.dir.open(newest.serial)
+        {
+            let interface = head(&file, newest.bytes).ok().flatten();
+            carving.output.known = interface.map(|interface| interface.block);
         }
         carving.output.finish()?;
         let Carving { output, account, order, .. } = carving;
