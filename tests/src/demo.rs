@@ -65,8 +65,8 @@ pub fn demo(out: &Path, loopback: bool) -> crate::Result<()> {
     let visitor = Visitor::new(&world, 0);
     let mut opened = 0;
     say("ssh: guesses until one opens, then one command as somebody who knew the password");
-    for guess in ["123456", "admin", "root"] {
-        opened += visitor.ssh_wrong("root", guess)?;
+    for (user, guess) in [("admin", "admin"), ("oracle", "oracle"), ("root", "123456"), ("root", "admin"), ("root", "root")] {
+        opened += visitor.ssh_wrong(user, guess)?;
     }
     opened += visitor.ssh_exec("root", "toor", "id", None)?.0;
     let (n, uname) = visitor.ssh_exec("deploy", "Summer2026!", "uname -a; id; cat /etc/os-release | head -2", None)?;

@@ -142,9 +142,15 @@ impl World {
             std::fs::write(node_dir.join("decoys.toml"), config)?;
             nodes.push(Node { name, net: (*net).to_owned(), dir: node_dir, daemon: None, decoy, host, visitor });
         }
-        for (net, _) in plan.nets {
+        for (index, (net, _)) in plan.nets.iter().enumerate() {
+            // What is open there, for the detectors of the sensor and of the controller.
+            let node_dir = dir.join(format!("node{}", index + 1));
+            let mut check = Command::new(binary("glasshive-decoys")?);
+            check.arg("--config").arg(node_dir.join("decoys.toml")).args(["check", "--segment"]);
+            let segment = node_dir.join("segment.toml");
+            std::fs::write(&segment, run_ok(check, None, LIMIT)?)?;
             controller.push_str(&format!(
-                "[net.{net}]\nvantage = \"inside\"\nowner = \"lab\"\npurpose = \"trying Glasshive out\"\nlegal_basis = \"own test network\"\nretention = \"7d\"\n"
+                "[net.{net}]\nsegment = {segment:?}\nvantage = \"inside\"\nowner = \"lab\"\npurpose = \"trying Glasshive out\"\nlegal_basis = \"own test network\"\nretention = \"7d\"\n"
             ));
         }
         std::fs::create_dir_all(dir.join("controller"))?;

@@ -99,6 +99,11 @@ impl Segment {
         self.decoys.iter().copied().chain(self.open.iter().map(|open| open.address)).collect()
     }
 
+    /// Whether it names no decoy: nobody said what is there.
+    pub fn is_empty(&self) -> bool {
+        self.decoys.is_empty() && self.open.is_empty()
+    }
+
     /// Whether the address is a decoy's.
     pub fn is_decoy(&self, address: IpAddr) -> bool {
         self.decoys.contains(&address) || self.open.iter().any(|open| open.address == address)

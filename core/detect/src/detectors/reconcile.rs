@@ -169,7 +169,8 @@ impl Reconcile {
         }
         let segment = &self.works.segment;
         let declared = segment.open(flow.wire.destination.ip, flow.wire.destination.port, "tcp").is_some();
-        if !declared && !segment.is_decoy(flow.wire.destination.ip) {
+        // Without a list every host may be a decoy: sessions are still compared, absent ones are not missed.
+        if !declared && !segment.is_decoy(flow.wire.destination.ip) && !segment.is_empty() {
             return;
         }
         let dropped = self.pairs.touch(&flow.wire, flow.last, Pair::default).flow(Flowed::new(flow, declared));

@@ -53,7 +53,11 @@ fn carried() -> Flow {
 
 /// Feeds with a tick every second and a heartbeat of both sides every ten, until `seconds`.
 fn run(all: &[Observation], alive: impl Fn(u32, Watcher) -> bool, seconds: u32) -> (Vec<Finding>, u64, u64) {
-    let segment = Arc::new(Segment::parse(LIST).unwrap());
+    run_with(Segment::parse(LIST).unwrap(), all, alive, seconds)
+}
+
+fn run_with(segment: Segment, all: &[Observation], alive: impl Fn(u32, Watcher) -> bool, seconds: u32) -> (Vec<Finding>, u64, u64) {
+    let segment = Arc::new(segment);
     let mut detector = (DETECTOR.build)(&toml::Table::new(), &segment).unwrap();
     let mut out = Findings::new(10_000);
     let mut rest: Vec<&Observation> = all.iter().collect();
@@ -121,6 +125,22 @@ fn what_does_not_go_together_is_found() {
         ("257 bytes more came back", and(visit((100, 99)), changed), vec![BYTES]),
     ] {
         assert_eq!(keys(&all, 600), expected, "{name}");
+    }
+}
+
+/// A controller nobody gave a list still joins: what has a flow is not missed, and nobody is accused of
+/// answering where nothing is declared.
+#[test]
+fn without_a_list_only_sessions_are_held_against_flows() {
+    for (name, all, expected) in [
+        ("a pair", and(visit((100, 100)), carried()), vec![]),
+        ("a flow alone", vec![record(carried())], vec![]),
+        ("a session alone", visit((100, 100)), vec![NO_FLOW]),
+        ("other bytes", and(visit((358, 100)), carried()), vec![BYTES]),
+    ] {
+        let (found, unknowable, _) = run_with(Segment::default(), &all, |_, _| true, 600);
+        let keys: Vec<String> = found.into_iter().map(|finding| finding.key).collect();
+        assert_eq!((keys.iter().map(String::as_str).collect::<Vec<_>>(), unknowable), (expected, 0), "{name}");
     }
 }
 
