@@ -10,7 +10,7 @@ fi
 
 # program:package
 demo="cc:gcc ssh:openssh-client sshpass:sshpass curl:curl lftp:lftp dig:bind9-dnsutils script:bsdutils asciinema:asciinema ip:iproute2 nft:nftables"
-tests="$demo nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet expect:expect tcpdump:tcpdump tshark:tshark"
+tests="$demo nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet expect:expect tcpdump:tcpdump tcpreplay:tcpreplay tshark:tshark"
 [ "${1:-demo}" = test ] && wanted=$tests || wanted=$demo
 
 missing=()
