@@ -50,17 +50,6 @@ fn every_packet_is_kept_as_tcpdump_keeps_it() {
     let _turn = turn();
     let dir = tempfile::tempdir().unwrap();
     let mut sensor = SensorLab::new(dir.path(), "").unwrap();
-    for (host, last) in [("a", 1), ("b", 2)] {
-        sensor.lab.ip(host, &["link", "add", "link", "eth0", "name", "v5", "type", "vlan", "id", "5"]).unwrap();
-        sensor.lab.ip(host, &["link", "add", "link", "eth0", "name", "q7", "type", "vlan", "proto", "802.1ad", "id", "7"]).unwrap();
-        sensor.lab.ip(host, &["link", "add", "link", "q7", "name", "q7v8", "type", "vlan", "id", "8"]).unwrap();
-        for (name, net) in [("v5", 5), ("q7", 0), ("q7v8", 8)] {
-            sensor.lab.ip(host, &["link", "set", name, "up"]).unwrap();
-            if net > 0 {
-                sensor.lab.ip(host, &["addr", "add", &format!("10.77.{net}.{last}/24"), "dev", name]).unwrap();
-            }
-        }
-    }
     sensor.start().unwrap();
     let file = dir.path().join("tcpdump.pcap");
     let mut dump = sensor.lab.inside("b", Path::new("tcpdump"));
@@ -72,16 +61,13 @@ fn every_packet_is_kept_as_tcpdump_keeps_it() {
     wait_for(&sensor, 0);
     until("tcpdump", LIMIT, || (!numbers(&pcap(&std::fs::read(&file).ok()?).ok()?).is_empty()).then_some(())).unwrap();
     sensor.send(1..20_000, |number| (number as usize * 37) % 1400).unwrap();
-    for (from, to) in [("10.77.5.1:4000", "10.77.5.2:9"), ("10.77.8.1:4000", "10.77.8.2:9")] {
-        sensor
-            .lab
-            .enter("a", || {
-                let socket = std::net::UdpSocket::bind(from)?;
-                (0..100u32).try_for_each(|number| socket.send_to(&number.to_be_bytes(), to).map(|_| ()))?;
-                Ok(())
-            })
-            .unwrap();
-    }
+    // Tagged frames, as no host here makes them: once, twice (802.1ad outside), priority only.
+    let sent: Vec<Vec<u8>> = (0..300u32).map(tagged).collect();
+    let frames_file = dir.path().join("tagged.pcap");
+    std::fs::write(&frames_file, classic(&sent)).unwrap();
+    let mut replay = sensor.lab.inside("a", Path::new("tcpreplay"));
+    replay.args(["-q", "-i", "eth0", "--topspeed"]).arg(&frames_file);
+    run_ok(replay, None, LIMIT).unwrap();
     let listener = sensor.lab.enter("b", || Ok(std::net::TcpListener::bind("10.77.0.2:80")?)).unwrap();
     const BULK: usize = 8 << 20;
     std::thread::scope(|scope| {
@@ -112,9 +98,9 @@ fn every_packet_is_kept_as_tcpdump_keeps_it() {
     println!("{} packets, {} bytes, as tcpdump has", ours.len(), bytes(&ours));
     assert!(ours.iter().is_sorted_by_key(|(at, _, _)| *at));
     assert!(ours.iter().all(|(_, data, length)| data.len() == *length as usize), "a frame was cut");
-    let tags = |tag: &[u8]| ours.iter().filter(|(_, data, _)| data[12..].starts_with(tag)).count();
-    assert!(tags(&[0x81, 0, 0, 5, 8, 0]) >= 100, "single tag");
-    assert!(tags(&[0x88, 0xa8, 0, 7, 0x81, 0, 0, 8, 8, 0]) >= 100, "two tags");
+    let got: Vec<&Vec<u8>> =
+        ours.iter().map(|(_, data, _)| data).filter(|data| data[12..14] != [8, 0] && data[6..12] == sent[0][6..12]).collect();
+    assert!(got.iter().copied().eq(&sent), "tagged frames are not what was sent: {} of {}", got.len(), sent.len());
     assert!(ours.iter().any(|(_, data, _)| data.len() > 60_000), "no frame of 64 KB was seen: this lab cannot show that they are kept");
     for packets in [&mut ours, &mut theirs] {
         packets.sort();
@@ -142,7 +128,33 @@ fn every_packet_is_kept_as_tcpdump_keeps_it() {
         sensor.carve(&["--flow", "udp:10.77.0.1:4000-10.77.0.2:9"]).unwrap().len(),
         numbers(&sensor.carve(&[]).unwrap()).len() + icmp(&sensor)
     );
-    assert_eq!(sensor.carve(&["--host", "10.77.8.1", "--proto", "udp", "--bpf", "vlan and vlan and udp"]).unwrap().len(), 100);
+    assert_eq!(sensor.carve(&["--host", "10.88.0.1", "--proto", "udp", "--bpf", "vlan and vlan and udp"]).unwrap().len(), 100);
+    assert_eq!(sensor.carve(&["--host", "10.88.0.1"]).unwrap().len(), 300);
+}
+
+/// A UDP frame with one tag, two, or an empty one.
+fn tagged(number: u32) -> Vec<u8> {
+    let tags: &[u8] = match number % 3 {
+        0 => &[0x81, 0, 0, 5],
+        1 => &[0x88, 0xa8, 0, 7, 0x81, 0, 0x20, 8],
+        _ => &[0x81, 0, 0xa0, 0],
+    };
+    let mut frame = [&[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8][..], tags, &[8, 0, 0x45, 0, 0, 46, 0, 1, 0, 0, 64, 17, 0, 0]].concat();
+    frame.extend([10, 88, 0, 1, 10, 88, 0, 2, 0x0f, 0xa0, 0, 9, 0, 26, 0, 0]);
+    frame.extend(number.to_be_bytes());
+    frame.extend([0x5a; 14]);
+    frame
+}
+
+/// A capture file of frames, as tcpreplay reads it.
+fn classic(frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut file: Vec<u8> = [0xa1b2_c3d4u32, 4 << 16 | 2, 0, 0, 262_144, 1].iter().flat_map(|word| word.to_le_bytes()).collect();
+    for (at, frame) in frames.iter().enumerate() {
+        let length = frame.len() as u32;
+        file.extend([0, at as u32, length, length].iter().flat_map(|word| word.to_le_bytes()));
+        file.extend(frame);
+    }
+    file
 }
 
 /// ICMP errors that quote a packet of the numbered flow.

@@ -294,6 +294,7 @@ fn buffer(pool: &Pool, stop: &AtomicBool) -> Option<Vec<u8>> {
 }
 
 fn run(mut handle: pcap::Capture<Active>, mut sink: Sink) {
+    crate::ring::niceness(-10);
     let mut totals = Totals::default();
     let mut looked = Instant::now();
     let mut waited = false;

@@ -50,7 +50,7 @@ impl Analyser {
     }
 
     pub(super) fn run(mut self, chunks: &Receiver<To>) {
-        crate::ring::step_back(5);
+        crate::ring::niceness(5);
         let mut last = Timestamp(0);
         loop {
             match chunks.recv_timeout(Duration::from_secs(1)) {

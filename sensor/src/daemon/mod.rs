@@ -82,6 +82,7 @@ impl App {
         let identity = Identity { node: enrolled.as_ref().map_or_else(|| config.node.clone(), |enrolled| enrolled.node.to_string()), net };
         let pipeline = pipeline(&config, identity.net.clone().unwrap_or_default())?;
         let live = Live::open(&config.capture_settings())?;
+        crate::ring::allow_priority();
         for dir in WRITABLE {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(config.state_dir.join(dir));
             made.with_context(|| format!("{}: making {dir}", config.state_dir.display()))?;

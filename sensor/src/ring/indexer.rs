@@ -105,7 +105,7 @@ impl Indexer {
     }
 
     pub(super) fn run(mut self) {
-        super::step_back(10);
+        super::niceness(19);
         let recovered = self.waiting.len();
         let mut done = 0;
         let mut stopped: Option<Instant> = None;

@@ -230,11 +230,19 @@ impl Drop for RingHandle {
     }
 }
 
-/// Lets everything else go before the calling thread.
-pub(crate) fn step_back(by: i32) {
+/// Sets the calling thread's niceness: capture and writer before everything else, the indexer behind it.
+pub(crate) fn niceness(value: i32) {
     let thread = rustix::thread::gettid();
-    // Refused: then it competes; capture has its kernel ring.
-    let _ = rustix::process::setpriority_process(Some(thread), by);
+    // Refused (see `allow_priority`): then it competes, and the kernel's ring has to be enough.
+    let _ = rustix::process::setpriority_process(Some(thread), value);
+}
+
+/// Lets threads of this process take a better niceness later, when it has no rights any more.
+pub(crate) fn allow_priority() {
+    // 20 less the niceness (setrlimit(2), RLIMIT_NICE).
+    let limit = rustix::process::Rlimit { current: Some(30), maximum: Some(30) };
+    // Not root: then it stays as it is.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nice, limit);
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ impl Writer {
     }
 
     pub(super) fn run(mut self, chunks: &Receiver<To>) {
+        super::niceness(-10);
         let mut ticked = Instant::now();
         loop {
             match chunks.recv_timeout(TICK.saturating_sub(ticked.elapsed())) {
