@@ -74,11 +74,12 @@ pub struct Follower {
     passes: BTreeMap<String, i64>,
     teller: Teller,
     untold: VecDeque<Untold>,
+    warm: bool,
     status: Status,
 }
 
 impl Follower {
-    /// Goes on where the checkpoint says; feeds the detectors what came just before it.
+    /// Goes on where the checkpoint says; the first turn feeds the detectors what came just before it.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -89,7 +90,7 @@ impl Follower {
         let teller = Teller::open(store.clone(), desk, since).await?;
         let late = checkpoint.late.iter().map(|(net, (low, high))| (net.clone(), Late::remembered(*low, *high))).collect();
         let status = Status { running: true, frontier_ns: checkpoint.frontier_ns, ..Status::default() };
-        let mut follower = Self {
+        let follower = Self {
             store,
             path,
             defs: table(detectors),
@@ -105,9 +106,9 @@ impl Follower {
             passes: BTreeMap::new(),
             teller,
             untold: VecDeque::new(),
+            warm: false,
             status,
         };
-        follower.warm_up().await?;
         follower.show();
         Ok(follower)
     }
@@ -150,6 +151,12 @@ impl Follower {
     /// # Errors
     /// The store cannot be read or written; nothing is lost, turn again.
     pub async fn turn(&mut self, now_ns: i64) -> Result<bool, Failure> {
+        if !self.warm {
+            // Not at the start: a controller must not wait for its detectors.
+            self.panels.clear();
+            self.warm_up().await?;
+            self.warm = true;
+        }
         self.tell().await?;
         let logs: Vec<HighWater> = self.store.logs().into_iter().filter(|high| high.node != desk::NODE).collect();
         let mark = watermark(now_ns, logs.iter().map(|high| (high.node.as_str(), high.wall_ns)));

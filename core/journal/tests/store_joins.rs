@@ -1,5 +1,5 @@
 //! Flows meet sessions: by key, by tuple and time, never by chance; findings by id and by session.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "store_support/mod.rs"]
 mod support;

@@ -67,7 +67,7 @@ fn event(node: &mut Node, session: Option<(SessionId, u8)>, what: u8, wall: i64,
         12 => (Kind::Finding, json!({"finding": "f"})),
         13 => (
             Kind::Finding,
-            json!({"finding": FindingId([pick % 3; 16]), "at": wall, "first": T0, "severity": "high", "late": pick % 2 == 0,
+            json!({"finding": FindingId([pick % 3; 16]), "at": wall, "first": T0, "severity": "high", "late": pick.is_multiple_of(2),
                    "sessions": [session_id(T0, u64::from(pick % 3) * 100), session_id(wall, 7)], "summary": format!("s{pick}")}),
         ),
         14 => {
@@ -79,7 +79,7 @@ fn event(node: &mut Node, session: Option<(SessionId, u8)>, what: u8, wall: i64,
             (
                 Kind::Flow,
                 json!({"flow": FlowId(id), "seq": pick % 2, "first": first, "last": first + i64::from(pick), "protocol": 6, "wire": ends,
-                       "established": pick % 2 == 0, "conn": (pick % 5 == 0).then_some("22".repeat(16)), "state": format!("S{}", pick % 3)}),
+                       "established": pick.is_multiple_of(2), "conn": pick.is_multiple_of(5).then_some("22".repeat(16)), "state": format!("S{}", pick % 3)}),
             )
         }
         _ => (Kind::Stream, json!({"channel": 0})),
