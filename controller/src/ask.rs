@@ -135,6 +135,8 @@ pub enum Request {
 pub enum What {
     /// One session.
     Session(String),
+    /// One finding with its sessions.
+    Finding(String),
     /// Everything that passes.
     Filter {
         /// Time, node, net, kinds.

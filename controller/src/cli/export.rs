@@ -11,7 +11,7 @@ use glasshive_journal::store::EventQuery;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Export a session, or all events that pass a filter, with a manifest of hashes
+/// Export a session, a finding, or all events that pass a filter, with a manifest of hashes
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   glasshive export session 3f9a01bc --format jsonl -o case-7
@@ -19,6 +19,7 @@ use std::path::PathBuf;
   glasshive export session 3f9a01bc --format files -o files --reason 'malware analysis'
   glasshive export session 3f9a01bc --format pcapng -o case-7
   glasshive export session 3f9a01bc --format decrypted -o case-7 --reason 'court order 12'
+  glasshive export finding 81d2c0aa --format pcapng -o scan
   glasshive export filter --since 24h --net dmz --format csv -o today
 
 Formats: jsonl (ECS names, one event a line), csv (for spreadsheets), cast (asciinema v2),
@@ -37,6 +38,14 @@ enum Part {
     /// One session
     Session {
         /// Session id, or at least 4 digits of its start or end
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        to: To,
+    },
+    /// One finding: its packets and its sessions
+    Finding {
+        /// Finding id, or at least 4 digits of its start or end
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -77,12 +86,15 @@ struct Format(&'static FormatDef);
 
 fn format(text: &str) -> Result<Format, String> {
     let names = || FORMATS.iter().map(|format| format!("{} ({})", format.name, format.summary)).collect::<Vec<_>>().join("; ");
+    // The design's word for it, and the name of the file.
+    let text = if text == "original" { "pcapng" } else { text };
     FORMATS.iter().find(|format| format.name == text).map(Format).ok_or_else(|| format!("no such format; there are {}", names()))
 }
 
 pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     let (what, to) = match args.what {
         Part::Session { id, to } => (What::Session(id), to),
+        Part::Finding { id, to } => (What::Finding(id), to),
         Part::Filter { span, visit, node, kind, to } => {
             let query = EventQuery { since: span.since, until: span.until, net: span.net, node, kinds: kind, ..EventQuery::default() };
             (What::Filter { query: Box::new(query), filter: filter(visit) }, to)

@@ -27,11 +27,12 @@ struct Cast {
 impl Format for Cast {
     fn item(&mut self, item: &Value, to: &mut Target) -> Result<(), Failure> {
         match item.get("type").and_then(Value::as_str) {
+            Some("session") if !self.session.is_null() => return Err(one_session()),
             Some("session") => self.session = item.clone(),
             Some("event") => {
                 // A filter export joins many sessions, whose channels would mix.
                 if self.session.is_null() {
-                    return Err(Failure::usage("a cast is of one session: glasshive export session ID --format cast"));
+                    return Err(one_session());
                 }
                 self.streams.add(item);
             }
@@ -62,6 +63,10 @@ impl Format for Cast {
         to.note("terminal output passed the replay filter: colours and cursor movement kept, other control sequences dropped");
         Ok(())
     }
+}
+
+fn one_session() -> Failure {
+    Failure::usage("a cast is of one session: glasshive export session ID --format cast")
 }
 
 fn line(piece: &Piece, first: i64, [output, input]: &mut [Filter; 2]) -> String {

@@ -161,37 +161,21 @@ pub(super) async fn export(
     };
     let object = |what: String| format!("{what} as {format} to {to}");
     match what {
-        What::Session(id) => {
+        What::Session(id) if !take.packets => {
             let row = sessions::find(cx, &id).await?;
-            let named = format!("session {}", row.session);
-            let inner = if take.packets { packets::children(cx, &row).await? } else { Vec::new() };
-            let wanted = packets::of_session(cx, &row, &inner);
-            cx.desk.audit(by, "export", &object(named.clone()), reason).await?;
-            if take.secrets {
-                packets::allow(cx, by, &named, reason).await?;
-            }
-            let asked = if take.packets { Some(packets::ask(cx, &row.net, &wanted, !take.secrets).await?) } else { None };
+            cx.desk.audit(by, "export", &object(format!("session {}", row.session)), reason).await?;
             let mut session = view::session(&row);
             if let Value::Object(map) = &mut session {
                 map.insert("type".to_owned(), json!("session"));
             }
             sink.item(session).await?;
-            for child in &inner {
-                sink.item(packets::child(child, &row)).await?;
-            }
             let mut done = BTreeSet::new();
-            for of in std::iter::once(&row).chain(&inner) {
-                for stored in cx.store.session_events(of, sessions::MAX_EVENTS).await? {
-                    one(&stored, live, &mut done, sink).await?;
-                    if take.secrets {
-                        packets::keys(cx, &stored, sink).await?;
-                    }
-                }
-            }
-            if let Some(asked) = asked {
-                asked.send(&row.net, sink).await?;
+            for stored in cx.store.session_events(&row, sessions::MAX_EVENTS).await? {
+                one(&stored, live, &mut done, sink).await?;
             }
         }
+        What::Session(id) => with_packets(cx, by, packets::of_session(cx, &id).await?, [format, to, reason], take, live, sink).await?,
+        What::Finding(id) => with_packets(cx, by, packets::of_finding(cx, &id).await?, [format, to, reason], take, live, sink).await?,
         What::Filter { query, filter } => {
             if take.packets {
                 return Err(Failure::usage("packets are exported of a session or a finding: glasshive export session ID"));
@@ -207,6 +191,39 @@ pub(super) async fn export(
         }
     }
     Ok(None)
+}
+
+/// Sessions with those within them, their findings, and what the format takes besides. Sensors are asked first.
+async fn with_packets(
+    cx: &Context,
+    by: &Operator,
+    wanted: packets::Wanted,
+    [format, to, reason]: [&str; 3],
+    take: Take,
+    live: Option<&dyn Live>,
+    sink: &mut Sink,
+) -> Result<(), Failure> {
+    cx.desk.audit(by, "export", &format!("{} as {format} to {to}", wanted.named), reason).await?;
+    if take.secrets {
+        packets::allow(cx, by, &wanted.named, reason).await?;
+    }
+    let asked = if take.packets { Some(packets::ask(cx, &wanted, !take.secrets).await?) } else { None };
+    for item in wanted.items {
+        sink.item(item).await?;
+    }
+    let mut done = BTreeSet::new();
+    for of in &wanted.sessions {
+        for stored in cx.store.session_events(of, sessions::MAX_EVENTS).await? {
+            one(&stored, live, &mut done, sink).await?;
+            if take.secrets {
+                packets::keys(cx, &stored, sink).await?;
+            }
+        }
+    }
+    match asked {
+        Some(asked) => asked.send(&wanted.net, sink).await,
+        None => Ok(()),
+    }
 }
 
 async fn one(stored: &StoredEvent, live: Option<&dyn Live>, done: &mut BTreeSet<String>, sink: &mut Sink) -> Result<(), Failure> {

@@ -1,50 +1,104 @@
-//! Packets for an export: which ones a session means, who holds them, and asking them. Sensors are
+//! Packets for an export: which ones a session or a finding means, who holds them, and asking them. Sensors are
 //! asked before the first object leaves, so that an export without packets leaves nothing behind.
 
-use super::{Context, Sink, allow_reveal, sessions};
+use super::findings::typed;
+use super::{Context, Sink, allow_reveal, resolve, sessions};
 use crate::desk::Operator;
 use crate::fail::Failure;
-use crate::view;
+use crate::{sight, view};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use glasshive_event::detail::Secret;
-use glasshive_event::{Kind, PacketMatch, PacketScope, Timestamp, Tuple};
+use glasshive_event::{Kind, PacketScope};
 use glasshive_journal::store::{SessionRow, StoredEvent};
 use glasshive_link::CarveQuery;
-use glasshive_link::name::Role;
 use glasshive_link::server::{CarveStream, FileError};
 use serde_json::{Value, json};
 
 /// Most bytes one sensor sends for one export.
 const MAX_BYTES: u64 = 16 << 30;
-/// Packets may come this much before a session's open and after its close.
-const SLACK_NS: i64 = 5_000_000_000;
 /// Sessions within sessions that are taken along.
 const MAX_CHILDREN: usize = 1_000;
+/// Findings whose packets are marked in one export.
+const MAX_FINDINGS: usize = 200;
 
-/// Packets, and who may hold them.
-pub(super) struct Packets {
+/// What an export with packets is of.
+pub(super) struct Wanted {
+    /// In words, for the audit.
+    pub(super) named: String,
+    /// The net.
+    pub(super) net: String,
     /// Sensors to ask.
-    pub(super) nodes: Vec<String>,
+    nodes: Vec<String>,
     /// Which packets.
-    pub(super) scope: PacketScope,
+    scope: PacketScope,
+    /// Sessions whose events are taken.
+    pub(super) sessions: Vec<SessionRow>,
+    /// Sessions as objects of the answer, and findings.
+    pub(super) items: Vec<Value>,
 }
 
-/// The packets of a session and of those related to it that came over the wire themselves.
-pub(super) fn of_session(cx: &Context, row: &SessionRow, children: &[SessionRow]) -> Packets {
-    let wire = children.iter().filter(|child| !in_process(child, row));
-    let scope = PacketScope(std::iter::once(row).chain(wire).filter_map(tuple).collect());
-    let sensors = cx.identity.iter().flat_map(|identity| identity.nodes());
-    let sensors = sensors.filter(|(_, entry)| entry.role == Role::Sensor && entry.net == row.net && entry.revoked_ns.is_none());
-    Packets { nodes: sensors.map(|(name, _)| name.to_string()).collect(), scope }
+/// A session, those within it, its findings and its packets.
+pub(super) async fn of_session(cx: &Context, id: &str) -> Result<Wanted, Failure> {
+    let resolve::ResolvedSession { row, packets, .. } = resolve::session(cx, id).await?;
+    let named = format!("session {}", row.session);
+    let mut wanted =
+        Wanted { named, net: row.net.clone(), nodes: packets.nodes, scope: packets.scope, sessions: Vec::new(), items: Vec::new() };
+    wanted.items.push(typed(view::session(&row), "session"));
+    for found in cx.store.session_findings(row.session).await?.into_iter().take(MAX_FINDINGS) {
+        wanted.items.push(finding(&resolve::finding(cx, &found.finding.to_string()).await?));
+    }
+    wanted.family(cx, row).await?;
+    Ok(wanted)
 }
 
-fn tuple(row: &SessionRow) -> Option<PacketMatch> {
-    let wire = Tuple { source: row.source?, destination: row.destination? };
-    let close = row.close_ns.unwrap_or(row.last_ns).max(row.open_ns);
-    let (since, until) = (Timestamp(row.open_ns.saturating_sub(SLACK_NS)), Timestamp(close.saturating_add(SLACK_NS)));
-    Some(PacketMatch::tuple(row.transport?.number(), wire, since, until))
+/// A finding, its sessions and its packets.
+pub(super) async fn of_finding(cx: &Context, id: &str) -> Result<Wanted, Failure> {
+    let found = resolve::finding(cx, id).await?;
+    let mut wanted = Wanted {
+        named: format!("finding {}", found.row.finding),
+        net: found.row.net.clone(),
+        nodes: found.packets.nodes.clone(),
+        scope: found.packets.scope.clone(),
+        sessions: Vec::new(),
+        items: vec![finding(&found)],
+    };
+    for row in found.sessions {
+        wanted.items.push(typed(view::session(&row), "session"));
+        wanted.family(cx, row).await?;
+    }
+    Ok(wanted)
+}
+
+impl Wanted {
+    /// Takes a session with those within it. What came over the wire by itself (an FTP data connection) brings its packets.
+    async fn family(&mut self, cx: &Context, root: SessionRow) -> Result<(), Failure> {
+        let mut inner = children(cx, &root).await?;
+        for child in &inner {
+            let in_process = in_process(child, &root);
+            let mut item = typed(view::session(child), "child");
+            if let Value::Object(map) = &mut item {
+                map.insert("in_process".to_owned(), json!(in_process));
+            }
+            self.items.push(item);
+            if !in_process {
+                self.scope.0.extend(resolve::session(cx, &child.session.to_string()).await?.packets.scope.0);
+            }
+        }
+        self.sessions.push(root);
+        self.sessions.append(&mut inner);
+        Ok(())
+    }
+}
+
+/// A finding as an object of the answer, with what marks its packets.
+fn finding(found: &resolve::ResolvedFinding) -> Value {
+    let mut item = typed(sight::finding(&found.row), "finding");
+    if let Value::Object(map) = &mut item {
+        map.insert("scope".to_owned(), json!(found.packets.scope));
+    }
+    item
 }
 
 /// A session answered within another never was on the wire: its source is the decoy, not the visitor.
@@ -53,7 +107,7 @@ fn in_process(child: &SessionRow, root: &SessionRow) -> bool {
 }
 
 /// Sessions within a session, and within those.
-pub(super) async fn children(cx: &Context, row: &SessionRow) -> Result<Vec<SessionRow>, Failure> {
+async fn children(cx: &Context, row: &SessionRow) -> Result<Vec<SessionRow>, Failure> {
     let (mut all, mut next) = (Vec::new(), vec![row.session]);
     while let Some(parent) = next.pop() {
         for child in sessions::children(cx, parent).await? {
@@ -68,16 +122,6 @@ pub(super) async fn children(cx: &Context, row: &SessionRow) -> Result<Vec<Sessi
     Ok(all)
 }
 
-/// The child as an object of the answer.
-pub(super) fn child(child: &SessionRow, root: &SessionRow) -> Value {
-    let mut item = view::session(child);
-    if let Value::Object(map) = &mut item {
-        map.insert("type".to_owned(), json!("child"));
-        map.insert("in_process".to_owned(), json!(in_process(child, root)));
-    }
-    item
-}
-
 /// Carves that began; nothing of them is sent yet.
 pub(super) struct Asked(Vec<Carve>);
 
@@ -88,7 +132,8 @@ struct Carve {
 }
 
 /// Asks the sensors. `needed` = without packets there is no export.
-pub(super) async fn ask(cx: &Context, net: &str, packets: &Packets, needed: bool) -> Result<Asked, Failure> {
+pub(super) async fn ask(cx: &Context, packets: &Wanted, needed: bool) -> Result<Asked, Failure> {
+    let net = &packets.net;
     if packets.nodes.is_empty() && !needed {
         return Ok(Asked(Vec::new()));
     }
