@@ -326,7 +326,8 @@ fn exports_open_in_tshark_without_options() {
     let original = frames(&out.join("original.pcapng"), 0);
     assert!(!original.is_empty() && original.iter().all(|frame| captured.contains(frame)));
     assert_eq!(frames(&out.join("decrypted.pcapng"), 0), original);
-    let comments = tshark(&out.join("decrypted.pcapng"), &["-Y", "frame.comment contains \"finding \"", "-T", "fields", "-e", "frame.comment"]);
+    let comments =
+        tshark(&out.join("decrypted.pcapng"), &["-Y", "frame.comment contains \"finding \"", "-T", "fields", "-e", "frame.comment"]);
     assert!(comments.contains(&finding) && comments.contains("remote_service"), "{comments}");
     // Keys and clear text are given for a reason only, and every time it is kept.
     let id = visits.of("https")[0]["session"].as_str().unwrap().to_owned();

@@ -139,7 +139,7 @@ impl Packets {
             let shown = world.cli(&["finding", id])?;
             let line = shown.lines().find(|line| line.contains("tshark")).with_context(|| format!("no tshark line in:\n{shown}"))?;
             let dir = world.dir.join(format!("finding-{id}"));
-            world.cli(&["export", "finding", id, "--format", "original", "-o", &dir.to_string_lossy()])?;
+            world.cli(&["export", "finding", id, "--format", "pcapng", "-o", &dir.to_string_lossy()])?;
             let file = dir.join("original.pcapng");
             let filter = line.split_once("-Y '").and_then(|(_, rest)| rest.rsplit_once('\'')).map(|(filter, _)| filter);
             let filter = filter.with_context(|| format!("no filter in {line}"))?;
@@ -173,8 +173,9 @@ impl Packets {
 fn exports(world: &World, sessions: &[Value], text: &mut String) -> crate::Result<()> {
     let dir = &world.dir;
     let id = |s: &Value| s["session"].as_str().map(str::to_owned).context("session id");
-    let https = sessions.iter().find(|s| s["service"] == "https" && s["requests"].as_u64() > Some(0)).context("no HTTPS session")?;
-    let shell = sessions.iter().find(|s| s["service"] == "ssh" && s["commands"].as_u64() >= Some(4)).context("no interactive session")?;
+    // The newest come first; nmap's own requests came last.
+    let https = sessions.iter().rfind(|s| s["service"] == "https" && s["requests"].as_u64() > Some(0)).context("no HTTPS session")?;
+    let shell = sessions.iter().rfind(|s| s["service"] == "ssh" && s["commands"].as_u64() >= Some(4)).context("no interactive session")?;
     let tunnel = sessions.iter().find(|s| s["service"] == "http" && !s["parent"].is_null()).context("no tunnelled session")?;
     let export = |session: &str, name: &str| -> crate::Result<PathBuf> {
         let to = dir.join(format!("export-{name}"));
