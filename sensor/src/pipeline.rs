@@ -220,27 +220,19 @@ impl Pipeline {
     fn say(&mut self, out: Out<'_>) {
         let mut said = std::mem::take(&mut self.said);
         for one in said.drain(..) {
-            let observation = match one {
-                Said::Fact { at, flow, wire, fact } => Observation { at, session: None, flow, wire, fact },
-                Said::Record(at, flow) => {
-                    let (id, wire) = (flow.flow, flow.wire);
-                    if !self.detectors.is_empty() {
-                        let fact = Fact::Flow(flow.clone());
-                        let observation = Observation { at, session: None, flow: Some(id), wire: Some(wire), fact };
-                        out(Output::Flow(flow));
-                        self.observe(&observation, out);
-                    } else {
-                        out(Output::Flow(flow));
-                    }
-                    continue;
+            match one {
+                Said::Fact(observation) if self.detectors.is_empty() => out(Output::Observation(observation)),
+                Said::Fact(observation) => {
+                    out(Output::Observation(observation.clone()));
+                    self.observe(&observation, out);
                 }
-            };
-            if self.detectors.is_empty() {
-                out(Output::Observation(Box::new(observation)));
-                continue;
+                Said::Record(_, flow) if self.detectors.is_empty() => out(Output::Flow(flow)),
+                Said::Record(at, flow) => {
+                    out(Output::Flow(flow.clone()));
+                    let (id, wire) = (Some(flow.flow), Some(flow.wire));
+                    self.observe(&Observation { at, session: None, flow: id, wire, fact: Fact::Flow(flow) }, out);
+                }
             }
-            out(Output::Observation(Box::new(observation.clone())));
-            self.observe(&observation, out);
         }
         // Its room is kept for the next packet.
         self.said = said;
@@ -280,7 +272,7 @@ impl Sink for Taken<'_> {
     }
 
     fn arp(&mut self, arp: Arp) {
-        self.said.push(Said::Fact { at: self.at, flow: None, wire: None, fact: Fact::Arp(arp) });
+        self.said.push(Said::fact(self.at, None, Fact::Arp(arp)));
     }
 
     fn fault(&mut self, fault: &Fault<'_>) {
@@ -288,6 +280,7 @@ impl Sink for Taken<'_> {
         let wire = fault.ends.map(|(source, destination)| Tuple { source: end(source), destination: end(destination) });
         let fact =
             Malformed { protocol: fault.layer, what: fault.what.to_owned(), offset: fault.offset as u64, bytes: text::hex(fault.bytes) };
-        self.said.push(Said::Fact { at: self.at, flow: None, wire, fact: Fact::Malformed(fact) });
+        let observation = Observation { at: self.at, session: None, flow: None, wire, fact: Fact::Malformed(fact) };
+        self.said.push(Said::Fact(Box::new(observation)));
     }
 }

@@ -1,5 +1,5 @@
 //! Frames taken apart: link layers, tunnels, fragments, what the capture cut, what is broken.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::expect_used, clippy::type_complexity, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod build;
 
@@ -114,8 +114,8 @@ fn tunnels() -> Vec<(Vec<u8>, &'static str, &'static str)> {
             "ipv4 udp teredo",
             "ipv4 udp teredo ipv6 udp",
         ),
-        (on_udp(2152, &[0x30, 255, 0, 9, 0, 0, 0, 1], &inner()), "ipv4 udp gtp", "ipv4 udp gtp ipv4 udp"),
-        (on_udp(2152, &[0x34, 255, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 0, 0, 0], &inner()), "ipv4 udp gtp", "ipv4 udp gtp ipv4 udp"),
+        (on_udp(2152, &[0x30, 255, 0, 33, 0, 0, 0, 1], &inner()), "ipv4 udp gtp", "ipv4 udp gtp ipv4 udp"),
+        (on_udp(2152, &[0x34, 255, 0, 41, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 0, 0, 0], &inner()), "ipv4 udp gtp", "ipv4 udp gtp ipv4 udp"),
         (on_udp(1701, &[0, 2, 0, 1, 0, 1, 0xff, 3, 0, 0x21], &inner()), "ipv4 udp l2tp", "ipv4 udp l2tp ppp ipv4 udp"),
     ]
 }

@@ -299,7 +299,7 @@ impl Entry {
     }
 
     fn say(&self, at: Timestamp, facts: &mut Vec<Fact>, out: &mut Vec<Said>) {
-        out.extend(facts.drain(..).map(|fact| Said::Fact { at, flow: Some(self.id), wire: Some(self.wire), fact }));
+        out.extend(facts.drain(..).map(|fact| Said::fact(at, Some((self.id, self.wire)), fact)));
     }
 
     fn state(&self) -> &'static str {

@@ -14,7 +14,7 @@ mod tcp;
 pub use table::Table;
 
 use glasshive_event::flow::Flow;
-use glasshive_event::observation::Fact;
+use glasshive_event::observation::{Fact, Observation};
 use glasshive_event::{FlowId, Timestamp, Tuple};
 
 /// Idle time of UDP, the same as of a decoy's datagram session.
@@ -37,17 +37,15 @@ pub const RECORD_EVERY_NS: i64 = 300_000_000_000;
 /// What the table says.
 #[derive(Debug)]
 pub enum Said {
-    /// A fact about a flow.
-    Fact {
-        /// When.
-        at: Timestamp,
-        /// Which flow, when it belongs to one.
-        flow: Option<FlowId>,
-        /// The ends.
-        wire: Option<Tuple>,
-        /// The fact.
-        fact: Fact,
-    },
+    /// A fact.
+    Fact(Box<Observation>),
     /// A flow's record, at the time it was due.
     Record(Timestamp, Box<Flow>),
+}
+
+impl Said {
+    /// A fact, of a flow and its ends where it belongs to one.
+    pub(crate) fn fact(at: Timestamp, of: Option<(FlowId, Tuple)>, fact: Fact) -> Self {
+        Self::Fact(Box::new(Observation { at, session: None, flow: of.map(|(flow, _)| flow), wire: of.map(|(_, wire)| wire), fact }))
+    }
 }

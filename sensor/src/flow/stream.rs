@@ -99,6 +99,11 @@ impl Stream {
         self.base.get_or_insert(seq);
     }
 
+    /// Whether that is the first byte's sequence number.
+    pub(super) fn begins_at(&self, seq: u32) -> bool {
+        self.base == Some(seq)
+    }
+
     fn place(&self, seq: u32) -> Option<i64> {
         let expected = self.base?.wrapping_add(self.next as u32);
         (self.next as i64).checked_add(i64::from(seq.wrapping_sub(expected).cast_signed()))

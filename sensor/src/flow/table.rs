@@ -85,7 +85,7 @@ impl Table {
                     self.evict(at, out);
                 }
                 let entry = Entry::open(key, at, unit, &self.net);
-                out.push(Said::Fact { at, flow: Some(entry.id), wire: Some(entry.wire), fact: entry.opening(unit) });
+                out.push(Said::fact(at, Some((entry.id, entry.wire)), entry.opening(unit)));
                 self.opened = self.opened.saturating_add(1);
                 self.insert(key, entry)
             }

@@ -57,9 +57,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Whether a SYN is the one this connection began with, again.
+    /// Whether a SYN is the one this connection began with: again, or captured after its answer.
     pub(super) fn is_same_syn(&self, side: usize, seq: u32) -> bool {
-        self.isn.get(side).is_some_and(|isn| *isn == Some(seq))
+        match self.isn.get(side) {
+            Some(Some(isn)) => *isn == seq,
+            _ => self.streams.get(side).is_some_and(|stream| stream.begins_at(seq.wrapping_add(1))),
+        }
     }
 
     pub(super) fn has_syn(&self) -> bool {

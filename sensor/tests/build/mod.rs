@@ -1,5 +1,5 @@
 //! Frames made by hand, and the pipeline run over them.
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use glasshive_event::Timestamp;
 use glasshive_event::flow::{Flow, FlowEnd};
