@@ -16,8 +16,11 @@ const DNS_FORMS: &[&str] = &["dns", "mdns", "llmnr", "nbns"];
 /// (RFC 4795 §2, RFC 6762 §6.7).
 const TIES: &[(u16, &str)] = &[(5355, "llmnr"), (5353, "mdns")];
 
-/// Protocols whose first datagram may show a secret, and the scheme if it does.
-const LOGINS: &[(&str, fn(&[u8]) -> Option<&'static str>)] = &[("snmp", community)];
+/// The scheme of a datagram that shows a secret.
+type Login = fn(&[u8]) -> Option<&'static str>;
+
+/// Protocols whose first datagram may show a secret.
+const LOGINS: &[(&str, Login)] = &[("snmp", community)];
 
 /// The community of SNMP 1 and 2c (RFC 1157 §4, RFC 1901 §3); version 3 has none.
 fn community(bytes: &[u8]) -> Option<&'static str> {
