@@ -61,7 +61,8 @@ mod tests {
         std::fs::create_dir(&personas).unwrap();
         std::fs::write(personas.join("web.toml"), PERSONA).unwrap();
         let file = dir.path().join("decoys.toml");
-        std::fs::write(&file, format!("net = \"lab\"\npersonas = {personas:?}\nstate_dir = {:?}\n{config}", dir.path().join("state"))).unwrap();
+        std::fs::write(&file, format!("net = \"lab\"\npersonas = {personas:?}\nstate_dir = {:?}\n{config}", dir.path().join("state")))
+            .unwrap();
         print(&crate::config::load(&file, None).unwrap()).unwrap()
     }
 
@@ -80,8 +81,16 @@ mod tests {
             .map(|open| format!("{} {}/{} {} {}", open.address, open.port, open.transport, open.protocol, open.weak))
             .collect();
         let of_one = |address: &str| {
-            ["22/tcp ssh false", "23/tcp telnet true", "53/tcp dns false", "53/udp dns false", "443/tcp tls false", "4022/tcp ssh false", "9100/tcp unknown false"]
-                .map(|row| format!("{address} {row}"))
+            [
+                "22/tcp ssh false",
+                "23/tcp telnet true",
+                "53/tcp dns false",
+                "53/udp dns false",
+                "443/tcp tls false",
+                "4022/tcp ssh false",
+                "9100/tcp unknown false",
+            ]
+            .map(|row| format!("{address} {row}"))
         };
         assert_eq!(rows, [of_one("192.0.2.8"), of_one("192.0.2.9"), of_one("2001:db8::9")].concat());
         for name in ["d1", "d2", "web", "secretname", "maria", "lab"] {

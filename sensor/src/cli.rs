@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
 /// The packet sensor of Glasshive. In this build packet capture is not included: `run` starts and
-/// records nothing, `check` checks the configuration, the other commands say that they are missing.
+/// records nothing, `check` checks the configuration, `read` analyses capture files, the other commands
+/// say that they are missing.
 #[derive(Debug, Parser)]
 #[command(name = "glasshive-sensor", version)]
 pub struct Cli {
@@ -26,12 +27,8 @@ pub enum Command {
     Run,
     /// Check the configuration and print what it means
     Check,
-    /// Analyse capture files (not in this build)
-    Read {
-        /// Capture files
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    /// Analyse capture files: flows, what was seen, findings, and a summary
+    Read(crate::read::Options),
     /// Show the packet ring (not in this build)
     Ring,
     /// Make or install this node's identity (not in this build)

@@ -1,11 +1,15 @@
-//! The packet sensor. In this build it is a frame: it reads and checks its configuration, starts,
-//! says that capture is not in it, and stops cleanly. It captures nothing and opens no socket.
+//! The packet sensor. In this build it analyses capture files (`read`); as a daemon it is a frame: it
+//! reads and checks its configuration, starts, says that capture is not in it, and stops cleanly. It
+//! captures nothing and opens no socket.
 #![forbid(unsafe_code)]
 
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod decode;
+pub mod flow;
 pub mod pipeline;
+pub mod read;
 
 use cli::{Cli, Command};
 use config::Config;
@@ -31,7 +35,7 @@ pub fn run(cli: Cli) -> anyhow::Result<String> {
             let loaded = load(&cli)?;
             Ok(format!("{}: good: {}", loaded.path.display(), loaded.value.summary()))
         }
-        Command::Read { .. } => Err(absent("read")),
+        Command::Read(options) => read::run(options).map(|()| String::new()),
         Command::Ring => Err(absent("ring")),
         Command::Identity => Err(absent("identity")),
     }
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn what_is_absent_says_so_in_one_line() {
-        for command in [&["read", "x.pcap"][..], &["ring"], &["identity"]] {
+        for command in [&["ring"][..], &["identity"]] {
             let error = with("interface = \"eth1\"\n", command).unwrap_err();
             assert!(error.contains("not in this build") && !error.contains('\n'), "{error}");
         }

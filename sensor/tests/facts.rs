@@ -7,9 +7,12 @@
 
 mod streams;
 
+use glasshive_event::flow::FlowEnd;
 use glasshive_event::observation::Fact;
 use glasshive_event::{Timestamp, WireText};
+use glasshive_pcapng::Packets;
 use glasshive_sensor::app::{Conversation, Speaker};
+use glasshive_sensor::pipeline::{Output, Packet, Pipeline, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -143,68 +146,85 @@ fn is_compared(field: &str) -> bool {
         || matches!(field, "protocol.tls" | "protocol.ssh" | "protocol.http" | "protocol.dns")
 }
 
-/// What our parsers say of a file, in the words of the truth.
+/// What the pipeline says of a file, in the words of the truth.
 fn ours(path: &Path) -> Values {
+    let mut observations = Vec::new();
+    let mut pipeline = Pipeline::new(Settings::default()).unwrap();
+    let mut keep = |output| {
+        if let Output::Observation(observation) = output {
+            observations.push(*observation);
+        }
+    };
+    let file = std::fs::read(path).unwrap();
+    let mut packets = Packets::new(file.as_slice());
+    while let Some(packet) = packets.next_packet() {
+        let (at, link_type, original_length) = (Timestamp(packet.time_ns), packet.link_type, packet.original_length);
+        pipeline.packet(&Packet { at, link_type, data: packet.data, original_length }, &mut keep);
+    }
+    pipeline.finish(FlowEnd::Shutdown, &mut keep);
     let mut values = Values::new();
-    for told in streams::tell(&std::fs::read(path).unwrap()) {
-        for fact in &told.facts {
-            let mut add = |field: &str, value: String| {
-                values.entry(field.to_owned()).or_default().insert(value);
-            };
-            let text = |text: &WireText| String::from_utf8_lossy(&text.to_bytes()).into_owned();
-            match fact {
-                Fact::Identified(found) => add(&format!("protocol.{}", found.protocol), "yes".to_owned()),
-                Fact::Carried(found) => add(&format!("protocol.{}", found.protocol), "yes".to_owned()),
-                Fact::TlsClient(hello) => {
-                    if !hello.ja3.is_empty() {
-                        add("tls.ja3", hello.ja3.clone());
-                    }
-                    if let Some(sni) = &hello.sni {
-                        add("tls.sni", text(sni));
-                    }
+    let mut spoken = BTreeMap::new();
+    for observation in &observations {
+        if let Fact::Identified(found) = &observation.fact {
+            spoken.entry(observation.flow).or_insert(found.protocol);
+        }
+        let (fact, protocol) = (&observation.fact, spoken.get(&observation.flow).copied().unwrap_or_default());
+        let mut add = |field: &str, value: String| {
+            values.entry(field.to_owned()).or_default().insert(value);
+        };
+        let text = |text: &WireText| String::from_utf8_lossy(&text.to_bytes()).into_owned();
+        match fact {
+            Fact::Identified(found) => add(&format!("protocol.{}", found.protocol), "yes".to_owned()),
+            Fact::Carried(found) => add(&format!("protocol.{}", found.protocol), "yes".to_owned()),
+            Fact::TlsClient(hello) => {
+                if !hello.ja3.is_empty() {
+                    add("tls.ja3", hello.ja3.clone());
                 }
-                Fact::TlsServer(hello) => {
-                    add("tls.version", format!("0x{:04x}", hello.version));
-                    if hello.version != 2 {
-                        add("tls.cipher", format!("0x{:04x}", hello.cipher));
-                        add("tls.ja3s", hello.ja3s.clone());
-                    }
+                if let Some(sni) = &hello.sni {
+                    add("tls.sni", text(sni));
                 }
-                Fact::Certificate(certificate) => {
-                    add("tls.cert.sha256", certificate.sha256.clone());
-                    add("tls.cert.subject_cn", certificate.subject.clone());
-                    if certificate.self_signed {
-                        add("tls.cert.self_signed", "yes".to_owned());
-                    }
-                }
-                Fact::SshAgreed(agreed) => {
-                    let told = [
-                        ("ssh.client", text(&agreed.client)),
-                        ("ssh.server", text(&agreed.server)),
-                        ("ssh.hassh", agreed.hassh.clone()),
-                        ("ssh.hassh_server", agreed.hassh_server.clone()),
-                    ];
-                    told.into_iter().filter(|(_, value)| !value.is_empty()).for_each(|(field, value)| add(field, value));
-                }
-                Fact::HttpRequest(request) => {
-                    add("http.uri", text(&request.target));
-                    if let Some(host) = &request.host {
-                        add("http.host", text(host));
-                    }
-                    if let Some(agent) = &request.user_agent {
-                        add("http.user_agent", text(agent));
-                    }
-                }
-                Fact::HttpResponse(response) => add("http.status", response.status.to_string()),
-                Fact::Dns(message) => {
-                    add(&format!("{}.qname", told.protocol), text(&message.name));
-                    if message.response {
-                        add(&format!("{}.rcode", told.protocol), message.rcode.to_string());
-                    }
-                }
-                Fact::Malformed(bad) => println!("{}: malformed {} at {}: {}", path.display(), bad.protocol, bad.offset, bad.what),
-                _ => {}
             }
+            Fact::TlsServer(hello) => {
+                add("tls.version", format!("0x{:04x}", hello.version));
+                if hello.version != 2 {
+                    add("tls.cipher", format!("0x{:04x}", hello.cipher));
+                    add("tls.ja3s", hello.ja3s.clone());
+                }
+            }
+            Fact::Certificate(certificate) => {
+                add("tls.cert.sha256", certificate.sha256.clone());
+                add("tls.cert.subject_cn", certificate.subject.clone());
+                if certificate.self_signed {
+                    add("tls.cert.self_signed", "yes".to_owned());
+                }
+            }
+            Fact::SshAgreed(agreed) => {
+                let told = [
+                    ("ssh.client", text(&agreed.client)),
+                    ("ssh.server", text(&agreed.server)),
+                    ("ssh.hassh", agreed.hassh.clone()),
+                    ("ssh.hassh_server", agreed.hassh_server.clone()),
+                ];
+                told.into_iter().filter(|(_, value)| !value.is_empty()).for_each(|(field, value)| add(field, value));
+            }
+            Fact::HttpRequest(request) => {
+                add("http.uri", text(&request.target));
+                if let Some(host) = &request.host {
+                    add("http.host", text(host));
+                }
+                if let Some(agent) = &request.user_agent {
+                    add("http.user_agent", text(agent));
+                }
+            }
+            Fact::HttpResponse(response) => add("http.status", response.status.to_string()),
+            Fact::Dns(message) => {
+                add(&format!("{}.qname", protocol), text(&message.name));
+                if message.response {
+                    add(&format!("{}.rcode", protocol), message.rcode.to_string());
+                }
+            }
+            Fact::Malformed(bad) => println!("{}: malformed {} at {}: {}", path.display(), bad.protocol, bad.offset, bad.what),
+            _ => {}
         }
     }
     values

@@ -304,13 +304,8 @@ impl<K: Clone + Eq + Hash> Matters<K> {
 
     fn again(&mut self, key: &K, value: Value, contact: Contact) -> Option<Told> {
         // It is there: the caller looked.
-        let none = || Open {
-            told: Told::none(contact.at),
-            seen: HashSet::new(),
-            steps: Steps::new(1),
-            newest: contact.at.0,
-            last_flow: None,
-        };
+        let none =
+            || Open { told: Told::none(contact.at), seen: HashSet::new(), steps: Steps::new(1), newest: contact.at.0, last_flow: None };
         let open = self.open.touch(key, contact.at, none);
         open.note(value, &contact);
         open.newest = open.newest.max(contact.at.0);

@@ -151,7 +151,13 @@ ports = [22]
         let list = Segment {
             vantage: Vantage::Edge,
             decoys: vec!["10.0.0.9".parse().unwrap(), "fd00::9".parse().unwrap()],
-            open: vec![Open { address: "10.0.0.2".parse().unwrap(), port: 22, transport: "tcp".into(), protocol: "ssh".into(), weak: true }],
+            open: vec![Open {
+                address: "10.0.0.2".parse().unwrap(),
+                port: 22,
+                transport: "tcp".into(),
+                protocol: "ssh".into(),
+                weak: true,
+            }],
             known: vec![Known { address: "10.0.0.1".parse().unwrap(), mac: Some("02:00:00:00:00:01".into()), ports: vec![22] }],
             ..Segment::default()
         };

@@ -273,7 +273,10 @@ mod tests {
             assert_eq!(id.to_string(), expected);
             assert_eq!(id.opened(), crate::Timestamp(1_700_000_000_123_000_000));
         }
-        assert_eq!(FindingId::derive("scan", 1, "ports tcp connect 10.0.0.1 10.0.0.2", first).to_string(), "f9451fc9-b674-863a-9a5c-521eb7e74e58");
+        assert_eq!(
+            FindingId::derive("scan", 1, "ports tcp connect 10.0.0.1 10.0.0.2", first).to_string(),
+            "f9451fc9-b674-863a-9a5c-521eb7e74e58"
+        );
     }
 
     #[test]

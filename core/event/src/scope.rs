@@ -56,8 +56,9 @@ impl PacketMatch {
         Self { a: Some(host), since: Some(since), until: Some(until), ..Self::default() }
     }
 
-    /// Whether a packet is meant. `ends` are its outermost IP addresses and ports; an ARP packet has
-    /// no protocol, and its sender and target (port 0) as ends.
+    /// Whether a packet is meant by one of its layers: the carrier's, that of a packet inside a tunnel or
+    /// quoted by an ICMP error; ask for each. `ends` are that layer's IP addresses and ports; an ARP
+    /// packet has no protocol, and its sender and target (port 0) as ends.
     pub fn matches(&self, at: Timestamp, protocol: Option<u8>, ends: Option<Tuple>) -> bool {
         if self.since.is_some_and(|since| at < since) || self.until.is_some_and(|until| at > until) {
             return false;
@@ -78,8 +79,8 @@ impl PacketMatch {
         }
     }
 
-    /// The layer operator `#1` takes the outermost header: addresses and ports quoted in ICMP errors or
-    /// carried inside tunnels do not count, as in [`Self::matches`].
+    /// A field stands for every header of that kind in the frame, as any layer may be the one that is
+    /// meant. A frame whose layers match only together is shown too, which [`Self::matches`] is stricter about.
     fn display_filter(&self) -> String {
         let mut all = Vec::new();
         let ports = self.a_port.is_some() || self.b_port.is_some();
@@ -96,14 +97,14 @@ impl PacketMatch {
                 parts.extend(ip.map(|ip| match (ip, self.arp) {
                     (ip, true) => format!("arp.{end}.proto_ipv4 == {ip}"),
                     (IpAddr::V4(ip), false) if self.protocol.is_none() && !ports => {
-                        format!("(ip.{end}#1 == {ip} || arp.{end}.proto_ipv4 == {ip})")
+                        format!("(ip.{end} == {ip} || arp.{end}.proto_ipv4 == {ip})")
                     }
-                    (IpAddr::V4(ip), false) => format!("ip.{end}#1 == {ip}"),
-                    (IpAddr::V6(ip), false) => format!("ipv6.{end}#1 == {ip}"),
+                    (IpAddr::V4(ip), false) => format!("ip.{end} == {ip}"),
+                    (IpAddr::V6(ip), false) => format!("ipv6.{end} == {ip}"),
                 }));
                 parts.extend(port.map(|port| {
                     let side = if end == "src" { "srcport" } else { "dstport" };
-                    format!("(tcp.{side}#1 == {port} || udp.{side}#1 == {port} || sctp.{side}#1 == {port})")
+                    format!("(tcp.{side} == {port} || udp.{side} == {port} || sctp.{side} == {port})")
                 }));
             }
             parts.join(" && ")
@@ -121,10 +122,10 @@ impl PacketMatch {
     }
 }
 
-/// The upper protocol of the outermost IP header, also behind IPv6's extension headers.
+/// The upper protocol of an IP header, also behind IPv6's extension headers.
 fn is_protocol(value: &str) -> String {
     let sign = if value.starts_with('{') { "in" } else { "==" };
-    let fields = ["ip.proto#1", "ipv6.nxt#1", "ipv6.hopopts.nxt", "ipv6.routing.nxt", "ipv6.fraghdr.nxt", "ipv6.dstopts.nxt"];
+    let fields = ["ip.proto", "ipv6.nxt", "ipv6.hopopts.nxt", "ipv6.routing.nxt", "ipv6.fraghdr.nxt", "ipv6.dstopts.nxt"];
     format!("({})", fields.map(|field| format!("{field} {sign} {value}")).join(" || "))
 }
 
@@ -196,9 +197,9 @@ mod tests {
         assert_eq!(scope.span(), (Some(Timestamp(10)), Some(Timestamp(20))));
         let filter = scope.display_filter();
         for part in [
-            "(ip.proto#1 == 6 || ipv6.nxt#1 == 6 ||",
-            "ip.src#1 == 10.0.0.1 && (tcp.srcport#1 == 1000 ||",
-            "ip.dst#1 == 10.0.0.1 && (tcp.dstport#1 == 1000 ||",
+            "(ip.proto == 6 || ipv6.nxt == 6 ||",
+            "ip.src == 10.0.0.1 && (tcp.srcport == 1000 ||",
+            "ip.dst == 10.0.0.1 && (tcp.dstport == 1000 ||",
             "frame.time_epoch >= 0.000000010 && frame.time_epoch <= 0.000000020",
         ] {
             assert!(filter.contains(part), "{filter} lacks {part}");

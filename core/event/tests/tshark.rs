@@ -8,11 +8,13 @@ use std::process::Command;
 
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 
-/// A frame, and what a decoder says of it.
+/// Protocol and ends of one layer.
+type Layer = (Option<u8>, Option<Tuple>);
+
+/// A frame, and what a decoder says of its layers.
 struct Frame {
     at: Timestamp,
-    protocol: Option<u8>,
-    ends: Option<Tuple>,
+    layers: Vec<Layer>,
     bytes: Vec<u8>,
 }
 
@@ -70,9 +72,9 @@ fn arp(sender: &str, target: &str) -> Vec<u8> {
 /// One of everything in both directions, 1 µs and 1 ns apart.
 fn frames() -> Vec<Frame> {
     let mut all: Vec<Frame> = Vec::new();
-    let mut add = |protocol: Option<u8>, ends: Option<Tuple>, bytes: Vec<u8>| {
+    let mut add = |layers: &[Layer], bytes: Vec<u8>| {
         let at = Timestamp(EPOCH + all.len() as i64 * 1_001);
-        all.push(Frame { at, protocol, ends, bytes });
+        all.push(Frame { at, layers: layers.to_vec(), bytes });
     };
     let pairs = [
         ("10.0.0.1:1000", "10.0.0.2:22"),
@@ -91,24 +93,25 @@ fn frames() -> Vec<Frame> {
                 let above = transport(protocol, source.port, destination.port);
                 for extension in [false, true] {
                     let bytes = packet(protocol, source.ip, destination.ip, &above, extension);
-                    add(Some(protocol), Some(ends), ethernet(kind, &bytes, extension));
+                    add(&[(Some(protocol), Some(ends))], ethernet(kind, &bytes, extension));
                 }
             }
         }
     }
     for (sender, target) in [("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1"), ("10.0.0.3", "10.0.0.9")] {
         let bare = |text: &str| Endpoint { ip: ip(text), port: 0 };
-        add(None, Some(Tuple { source: bare(sender), destination: bare(target) }), arp(sender, target));
+        add(&[(None, Some(Tuple { source: bare(sender), destination: bare(target) }))], arp(sender, target));
     }
-    // An ICMP error from a router that quotes a packet, and a packet inside GRE: the outer header counts.
-    let quoted = packet(6, ip("10.0.0.1"), ip("10.0.0.2"), &transport(6, 1000, 22), false);
+    // An ICMP error from a router that quotes a packet, and a packet inside GRE: either layer may be meant.
+    let inner = Tuple { source: end("10.0.7.1:1000"), destination: end("10.0.7.2:22") };
+    let quoted = packet(6, inner.source.ip, inner.destination.ip, &transport(6, 1000, 22), false);
     let outer = Tuple { source: Endpoint { ip: ip("10.0.0.254"), port: 0 }, destination: Endpoint { ip: ip("10.0.0.9"), port: 0 } };
-    let error = packet(1, outer.source.ip, outer.destination.ip, &[vec![3, 1, 0, 0, 0, 0, 0, 0], quoted.clone()].concat(), false);
-    add(Some(1), Some(outer), ethernet(0x0800, &error, false));
-    let tunnel = packet(47, outer.source.ip, outer.destination.ip, &[vec![0, 0, 8, 0], quoted].concat(), false);
-    add(Some(47), Some(outer), ethernet(0x0800, &tunnel, false));
+    for (protocol, head) in [(1, vec![3, 1, 0, 0, 0, 0, 0, 0]), (47, vec![0, 0, 8, 0])] {
+        let bytes = packet(protocol, outer.source.ip, outer.destination.ip, &[head, quoted.clone()].concat(), false);
+        add(&[(Some(protocol), Some(outer)), (Some(6), Some(inner))], ethernet(0x0800, &bytes, false));
+    }
     // Neither IP nor ARP.
-    add(None, None, ethernet(0x88cc, &[2, 7, 4, 2, 0, 0, 0, 0, 1, 4, 2, 5, 49, 6, 2, 0, 120, 0, 0], false));
+    add(&[(None, None)], ethernet(0x88cc, &[2, 7, 4, 2, 0, 0, 0, 0, 1, 4, 2, 5, 49, 6, 2, 0, 120, 0, 0], false));
     all
 }
 
@@ -151,6 +154,8 @@ fn tshark_shows_the_frames_that_match() {
         of(PacketMatch::host(ip("fd00::2"), from, at(70))),
         of(PacketMatch::between(ip("10.0.0.3"), ip("10.0.0.2"))),
         of(PacketMatch::between(ip("10.0.0.254"), ip("10.0.0.9"))),
+        of(PacketMatch::between(ip("10.0.7.2"), ip("10.0.7.1"))),
+        of(PacketMatch::tuple(6, wire("10.0.7.1:1000", "10.0.7.2:22"), from, to)),
         of(PacketMatch { b_port: Some(22), ..any() }),
         of(PacketMatch { a: Some(ip("10.0.0.1")), b_port: Some(22), ..any() }),
         of(PacketMatch { a: Some(ip("10.0.0.1")), protocol: Some(6), b_port: Some(22), ..any() }),
@@ -169,8 +174,8 @@ fn tshark_shows_the_frames_that_match() {
         }
     }
     for scope in scopes {
-        let meant: Vec<usize> =
-            (1..).zip(&frames).filter(|(_, frame)| scope.matches(frame.at, frame.protocol, frame.ends)).map(|(number, _)| number).collect();
+        let is_meant = |frame: &Frame| frame.layers.iter().any(|(protocol, ends)| scope.matches(frame.at, *protocol, *ends));
+        let meant: Vec<usize> = (1..).zip(&frames).filter(|(_, frame)| is_meant(frame)).map(|(number, _)| number).collect();
         let filter = scope.display_filter();
         assert_eq!(shown(&file, &filter), meant, "{filter}");
     }

@@ -3,7 +3,7 @@
 use super::pair::Pair;
 use super::say::{Say, samples};
 use super::{Speaker, dns};
-use glasshive_event::observation::{Fact, Identified};
+use glasshive_event::observation::{ClearLogin, Fact, Identified};
 use glasshive_proto::probe::{DATAGRAMS, datagram};
 
 /// Datagrams looked at until the protocol is known by both sides.
@@ -15,6 +15,16 @@ const DNS_FORMS: &[&str] = &["dns", "mdns", "llmnr", "nbns"];
 /// LLMNR, and a question by mDNS that wants one answer, look like DNS: here the port breaks the tie
 /// (RFC 4795 §2, RFC 6762 §6.7).
 const TIES: &[(u16, &str)] = &[(5355, "llmnr"), (5353, "mdns")];
+
+/// Protocols whose first datagram may show a secret, and the scheme if it does.
+const LOGINS: &[(&str, fn(&[u8]) -> Option<&'static str>)] = &[("snmp", community)];
+
+/// The community of SNMP 1 and 2c (RFC 1157 §4, RFC 1901 §3); version 3 has none.
+fn community(bytes: &[u8]) -> Option<&'static str> {
+    // SEQUENCE, its length in one to five bytes, INTEGER of one byte.
+    let version = bytes.windows(3).take(6).find(|three| matches!(three, [2, 1, _]))?.last()?;
+    (*version <= 1).then_some("community")
+}
 
 /// State of one flow.
 #[derive(Debug, Default)]
@@ -76,5 +86,10 @@ impl Datagrams {
         say.application.protocol = protocol.to_owned();
         say.application.both = self.both;
         say.fact(Fact::Identified(Identified { protocol, both: self.both, samples: samples(&self.samples) }));
+        if let Some((_, login)) = LOGINS.iter().find(|(name, _)| *name == protocol).filter(|_| !known)
+            && let Some(scheme) = login(bytes)
+        {
+            say.fact(Fact::ClearLogin(ClearLogin { protocol, scheme }));
+        }
     }
 }

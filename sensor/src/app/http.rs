@@ -127,8 +127,9 @@ impl Http {
     fn head(&mut self, from: Role, scanned: usize, checked: bool, side: &mut Side, say: &mut Say<'_>) -> Option<Step> {
         let input = side.peek();
         let mut checked = checked;
-        if !checked && let Some(end) = input.iter().position(|&b| b == b'\n') {
-            let line = input.get(..=end).unwrap_or_default();
+        let new = input.get(scanned..).unwrap_or_default();
+        if !checked && let Some(end) = new.iter().position(|&b| b == b'\n') {
+            let line = input.get(..=scanned + end).unwrap_or_default();
             match self.read(from, line) {
                 Parsed::Malformed { offset, what } => return Some(Step::malformed(side, offset, what)),
                 // HTTP/0.9 has no more than this.

@@ -11,6 +11,7 @@ mod certificate;
 mod datagrams;
 mod dns;
 mod http;
+mod ldap;
 mod lines;
 mod pair;
 mod prelude;
@@ -24,6 +25,7 @@ use datagrams::Datagrams;
 use glasshive_event::Timestamp;
 use glasshive_event::flow::Application;
 use glasshive_event::observation::Fact;
+use glasshive_proto::probe::ProbeDef;
 use say::Say;
 use side::Side;
 use stream::Stream;
@@ -52,6 +54,22 @@ impl Speaker {
 enum Role {
     Client,
     Server,
+}
+
+impl Role {
+    fn by(from: Speaker) -> Self {
+        match from {
+            Speaker::Source => Self::Client,
+            Speaker::Destination => Self::Server,
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
 }
 
 /// What a parser says after it looked at one side's bytes.
@@ -132,6 +150,7 @@ static PARSERS: &[ParserDef] = &[
     def("ftp", lines::ftp, by_direction),
     def("pop3", lines::pop3, by_direction),
     def("imap", lines::imap, by_direction),
+    def("ldap", ldap::new, by_direction),
     def("rdp", prelude::rdp, by_direction),
     def("mysql", prelude::mysql, by_direction),
     def("postgres", prelude::postgres, by_direction),
@@ -139,6 +158,10 @@ static PARSERS: &[ParserDef] = &[
     def("socks5", prelude::socks5, by_direction),
     def("proxy", prelude::proxy_header, by_direction),
 ];
+
+fn parser_of(def: &ProbeDef) -> Option<&'static ParserDef> {
+    PARSERS.iter().find(|parser| parser.name == def.name)
+}
 
 /// The parsers' state of one flow.
 #[derive(Debug, Default)]

@@ -3,6 +3,9 @@
 /// Most bytes held of one side.
 pub(super) const LIMIT: usize = 65_536;
 
+/// Room kept by an empty window.
+const ROOM: usize = 4_096;
+
 /// A window into one side's stream.
 #[derive(Debug, Default)]
 pub(super) struct Side {
@@ -51,6 +54,8 @@ impl Side {
         if self.taken == self.buffer.len() {
             self.buffer.clear();
             self.taken = 0;
+            // A long head once is no reason to hold its room for the rest of a long flow.
+            self.buffer.shrink_to(ROOM);
         }
     }
 

@@ -7,7 +7,7 @@
 use super::pair::Pair;
 use super::say::{Say, samples};
 use super::side::Side;
-use super::{PARSERS, Parser, Role, Speaker, Step};
+use super::{Parser, Role, Speaker, Step, parser_of};
 use glasshive_event::observation::{Carried, Fact, Identified};
 use glasshive_proto::probe::{self, Fit, LOOKED_AT, ProbeDef, Verdict};
 
@@ -91,14 +91,13 @@ impl Stream {
         }
         let role = self.role(from);
         let step = match self.courses.of(from) {
-            // Bytes from the middle are nobody's first bytes.
-            Course::New | Course::Dropped => Step::SideDone,
             Course::Shared => self.parser.as_mut().map_or(Step::SideDone, |parser| parser.gap(role)),
-            Course::Alone => Step::SideDone,
+            // Bytes from the middle are nobody's first bytes.
+            _ => Step::SideDone,
         };
         let next = self.obey(from, step, say);
         self.sides.of_mut(from).jump(missing);
-        next && self.unfinished()
+        self.goes_on(next, say)
     }
 
     /// Says what was kept back.
@@ -120,17 +119,12 @@ impl Stream {
             }
             let role = self.role(from);
             let side = self.sides.of_mut(from);
-            let parser = match self.courses.of(from) {
-                Course::Shared => &mut self.parser,
-                Course::Alone => &mut self.alone,
-                Course::New | Course::Dropped => continue,
-            };
-            if let Some(parser) = parser
-                && !side.peek().is_empty()
-            {
+            let parser = if *self.courses.of(from) == Course::Alone { &mut self.alone } else { &mut self.parser };
+            let reading = matches!(self.courses.of(from), Course::Shared | Course::Alone) && !side.peek().is_empty();
+            if let Some(parser) = parser.as_mut().filter(|_| reading) {
                 let step = parser.last(role, side);
                 if !self.obey(from, step, say) {
-                    return;
+                    break;
                 }
             }
         }
@@ -142,7 +136,7 @@ impl Stream {
     }
 
     fn sample(&mut self, from: Speaker, bytes: &[u8]) {
-        if *self.courses.of(from) == Course::New || !self.both {
+        if !self.both {
             let sample = self.samples.of_mut(from);
             let room = SAMPLE.saturating_sub(sample.len()).min(bytes.len());
             sample.extend_from_slice(bytes.get(..room).unwrap_or_default());
@@ -168,12 +162,12 @@ impl Stream {
                 }
             }
         }
-        going && self.unfinished()
+        self.goes_on(going, say)
     }
 
-    /// Whether bytes of either side can still tell something.
-    fn unfinished(&self) -> bool {
-        !self.courses.all(|course| *course == Course::Dropped)
+    /// Ends what is kept back when no byte of either side can tell anything any more.
+    fn goes_on(&mut self, going: bool, say: &mut Say<'_>) -> bool {
+        if going && self.courses.all(|course| *course == Course::Dropped) { self.over(say) } else { going }
     }
 
     /// Tries to tell whose the first bytes of a side are.
@@ -186,13 +180,8 @@ impl Stream {
         }
         let head = self.sides.of(from).peek();
         let other = self.sides.of(from.other()).peek();
-        let certain = probe::probe(head);
-        let named = match (certain.verdict, certain.protocol) {
-            (Verdict::Certain, Some(name)) => probe::definition(name),
-            _ => probe::answer(head),
-        };
-        if let Some(def) = named {
-            return self.named(from, def, certain.verdict == Verdict::Certain, say);
+        if let (Some(def), verdict) = named_by(head) {
+            return self.named(from, def, verdict == Verdict::Certain, say);
         }
         if let Some(def) = probe::pair(head, other).filter(|_| !other.is_empty()) {
             return self.paired(from, def, say);
@@ -265,15 +254,11 @@ impl Stream {
             Fit::More if head.len() < LOOKED_AT => true,
             Fit::More => self.follow(from, say),
             Fit::No => {
-                let probe = probe::probe(head);
-                let other = match (probe.verdict, probe.protocol) {
-                    (Verdict::Certain, Some(name)) => probe::definition(name),
-                    _ => probe::answer(head),
-                };
+                let (other, verdict) = named_by(head);
                 match other {
                     Some(other) if other.name != def.name => self.go_alone(from, other, say),
                     // It may yet become something else.
-                    None if probe.verdict == Verdict::Unsure && head.len() < LOOKED_AT.min(512) => true,
+                    None if verdict == Verdict::Unsure && head.len() < LOOKED_AT.min(512) => true,
                     _ => self.follow(from, say),
                 }
             }
@@ -299,6 +284,9 @@ impl Stream {
 
     fn say_identified(&mut self, def: &'static ProbeDef, both: bool, say: &mut Say<'_>) {
         let (protocol, samples) = (def.name, samples(&self.samples));
+        if both {
+            self.samples = Pair::default();
+        }
         match self.inside {
             None => {
                 say.application.protocol = protocol.to_owned();
@@ -376,17 +364,11 @@ impl Stream {
         if let Some(mut parser) = self.parser.take() {
             parser.finish(say);
         }
-        self.depth += 1;
-        self.inside = Some(name);
-        self.speaks = None;
-        self.both = false;
-        self.reversed = false;
+        *self = Self { sides: std::mem::take(&mut self.sides), inside: Some(name), depth: self.depth + 1, ..Self::default() };
         for side in [Speaker::Source, Speaker::Destination] {
-            *self.courses.of_mut(side) = Course::New;
             let rest = self.sides.of(side).peek();
             *self.samples.of_mut(side) = rest.get(..SAMPLE).unwrap_or(rest).to_vec();
             self.sides.of_mut(side).want(0);
-            *self.looked.of_mut(side) = 0;
         }
         true
     }
@@ -407,22 +389,12 @@ impl Stream {
     }
 }
 
-impl Role {
-    fn by(from: Speaker) -> Self {
-        match from {
-            Speaker::Source => Self::Client,
-            Speaker::Destination => Self::Server,
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
-    }
-}
-
-fn parser_of(def: &ProbeDef) -> Option<&'static super::ParserDef> {
-    PARSERS.iter().find(|parser| parser.name == def.name)
+/// The protocol that one side's bytes name alone, and what the probe of a client's bytes says of them.
+fn named_by(head: &[u8]) -> (Option<&'static ProbeDef>, Verdict) {
+    let probe = probe::probe(head);
+    let def = match (probe.verdict, probe.protocol) {
+        (Verdict::Certain, Some(name)) => probe::definition(name),
+        _ => probe::answer(head),
+    };
+    (def, probe.verdict)
 }

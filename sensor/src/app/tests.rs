@@ -283,6 +283,13 @@ fn postgres() -> Talk {
     then_tls(vec![(S, vec![0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f]), (D, b"S".to_vec())])
 }
 
+fn ldap() -> Talk {
+    then_tls(vec![
+        (S, b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037".to_vec()),
+        (D, b"\x30\x24\x02\x01\x01\x78\x1f\x0a\x01\x00\x04\x00\x04\x00\x8a\x161.3.6.1.4.1.1466.20037".to_vec()),
+    ])
+}
+
 fn proxied() -> Talk {
     then_tls(vec![(S, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec())])
 }
@@ -303,6 +310,7 @@ fn talks() -> Vec<Talk> {
         mysql(),
         postgres(),
         proxied(),
+        ldap(),
         vec![(S, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec()), (D, b"SSH-2.0-x\r\nInvalid\r\n".to_vec())],
     ]
 }
@@ -461,6 +469,8 @@ fn dns_in_streams_and_datagrams() {
     // An echo is no answer.
     assert_eq!(datagrams(7, &[(S, question.clone()), (D, question)]), ["dns", "question a 16", "question a 16"]);
     assert_eq!(datagrams(53, &[(S, b"hello there".to_vec())]), [""; 0]);
+    let snmp = |version| [b"\x30\x26\x02\x01".as_slice(), &[version], b"\x04\x06public\xa0\x19"].concat();
+    assert_eq!(datagrams(53, &[(S, snmp(1))]), ["snmp", "login community"]);
     let hello = [&[1, 0, 0, 0][..], &[7; 144]].concat();
     let reply = [&[2, 0, 0, 0][..], &[7; 88]].concat();
     assert_eq!(datagrams(53, &[(S, hello), (D, reply)]), ["wireguard", "wireguard+"]);
@@ -499,6 +509,18 @@ fn logins_in_clear() {
     let pop = vec![(D, b"+OK POP3\r\n".to_vec()), (S, b"USER joe\r\nPASS s3cret\r\n".to_vec())];
     assert!(!serde_json::to_string(&whole(&pop).0).unwrap().contains("PASS s3"));
     check(&pop, &["pop3", "pop3+", "login PASS"]);
+}
+
+#[test]
+fn ldap_binds_and_starts_tls() {
+    let bind = b"\x30\x14\x02\x01\x01\x60\x0f\x02\x01\x03\x04\x02cn\x80\x06s3cret";
+    let answer = b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\x00\x04\x00";
+    check(&vec![(S, bind.to_vec()), (D, answer.to_vec())], &["ldap", "login simple", "ldap+"]);
+    let anonymous = b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00";
+    check(&vec![(S, anonymous.to_vec()), (D, answer.to_vec())], &["ldap", "ldap+"]);
+    let words = words(&whole(&ldap()).0);
+    assert_eq!(words[..4], ["ldap", "ldap+", "starttls None true true", "ldap/tls"].map(str::to_owned));
+    assert_eq!(words.len(), 8);
 }
 
 #[test]

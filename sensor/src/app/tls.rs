@@ -15,8 +15,11 @@ use glasshive_proto::tls::{self, ClientHello, ServerHello};
 use glasshive_proto::tls_messages::{self, KeyExchange, message};
 use glasshive_proto::{Parsed, ssl2};
 
-/// Longest handshake message looked into, and most handshake bytes held of one side.
-const MESSAGE: usize = 61_440;
+/// Longest handshake message looked into, and most handshake bytes held of one side: with one record
+/// in the window below 64 KiB.
+const MESSAGE: usize = 45_056;
+/// Most records that unread handshake bytes may come from.
+const RECORDS: usize = 2_048;
 /// Longest record (RFC 5246 §6.2.3: 2^14 + 2048).
 const RECORD: usize = 18_432;
 /// Most suites, and most application protocols, of one fact.
@@ -175,6 +178,9 @@ impl Tls {
             if flight.plain.len() + length > MESSAGE {
                 return Some(Step::malformed(side, 5, "TLS handshake message too long"));
             }
+            if flight.map.len() >= RECORDS {
+                return Some(Step::malformed(side, 0, "TLS handshake message cut into too many records"));
+            }
             flight.map.push((flight.plain.len(), side.offset() + 5));
             flight.plain.extend_from_slice(body);
         }
@@ -215,7 +221,12 @@ impl Tls {
             at += length;
         }
         let flight = self.flights.of_mut(from);
-        if !flight.over && step.is_none() {
+        if flight.over || step.is_some() {
+            return step;
+        }
+        if at == 0 {
+            (flight.plain, flight.map) = (plain, map);
+        } else {
             // What is left keeps its places in the stream.
             let place = Place { plain: &plain, map: &map, at };
             flight.plain = plain.get(at..).unwrap_or_default().to_vec();

@@ -42,12 +42,9 @@ impl Decoder {
             }
             9 | 50 => self.ppp(reader, context, once),
             51 => self.pppoe(reader, context, once),
-            105 => self.wlan(reader, context, once),
+            105 => self.wlan_frame(reader, false, context, once),
             127 => match radiotap(&mut reader) {
-                Ok(padded) => {
-                    context.base = reader.peek();
-                    self.wlan_frame(Reader::new(reader.peek()), padded, context, once);
-                }
+                Ok(padded) => self.wlan_frame(reader, padded, context, once),
                 Err(stop) => once.stop(&context, stop),
             },
             _ => self.counts.unknown_link = self.counts.unknown_link.saturating_add(1),
@@ -173,10 +170,6 @@ impl Decoder {
         }
     }
 
-    fn wlan<'a>(&mut self, reader: Reader<'a>, context: Context<'a>, once: &mut Once<'_>) {
-        self.wlan_frame(reader, false, context, once);
-    }
-
     /// An 802.11 frame: data in clear leads on, all else does not.
     fn wlan_frame<'a>(&mut self, mut reader: Reader<'a>, padded: bool, mut context: Context<'a>, once: &mut Once<'_>) {
         context.enter(Layer::Wlan);
@@ -187,8 +180,7 @@ impl Decoder {
             if kind & 0x0c != 0x08 || kind & 0x40 != 0 || flags & 0x40 != 0 {
                 return Ok(None);
             }
-            let [one, two, three] =
-                [reader.array::<6>("address")?, reader.array::<6>("address")?, reader.array::<6>("address")?];
+            let [one, two, three] = [reader.array::<6>("address")?, reader.array::<6>("address")?, reader.array::<6>("address")?];
             reader.skip(2, "sequence")?;
             let (to_ds, from_ds) = (flags & 1 != 0, flags & 2 != 0);
             let (from, to) = match (to_ds, from_ds) {
@@ -232,6 +224,10 @@ impl Decoder {
 /// BSD's loopback: the family in the byte order of whoever captured, as an EtherType.
 fn null(reader: &mut Reader<'_>) -> Result<Option<u16>, Stop> {
     let family = reader.u32("address family")?;
+    // Some write Cisco's HDLC header here: address, control, EtherType.
+    if matches!(family >> 16, 0x0f00 | 0x8f00) && family & 0xffff >= u32::from(MIN_ETHER_TYPE) {
+        return Ok(Some(family as u16));
+    }
     let family = if family > 0xffff { family.swap_bytes() } else { family };
     Ok(match family {
         2 => Some(0x0800),

@@ -14,9 +14,7 @@ mod link;
 mod transport;
 mod tunnel;
 
-#[cfg(test)]
-mod tests;
-
+pub(crate) use arp::mac;
 pub use layers::{Few, Layer, Layers, Vlans};
 pub use transport::Tcp;
 
@@ -132,7 +130,7 @@ pub struct Decoder {
 }
 
 /// What is known of the place within a packet.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Context<'a> {
     at: Timestamp,
     /// What offsets count from.
@@ -141,8 +139,8 @@ struct Context<'a> {
     layers: Layers,
     vlans: Vlans,
     macs: (Option<[u8; 6]>, Option<[u8; 6]>),
-    /// Whether the capture cut the bytes at their end.
-    cut: bool,
+    /// Bytes that were sent behind those there are.
+    missing: usize,
     ends: Option<(IpAddr, IpAddr)>,
 }
 
@@ -166,10 +164,16 @@ fn wrong(reader: &Reader<'_>, what: &'static str) -> Stop {
     Stop::Wrong(reader.error(what))
 }
 
-impl<'a> Context<'a> {
+impl Context<'_> {
     /// One layer further in; false when there are too many.
     fn enter(&mut self, layer: Layer) -> bool {
         self.layers.push(layer)
+    }
+
+    /// The same without the packet's bytes, to be kept.
+    fn detached(&self) -> Context<'static> {
+        let Self { at, base: _, depth, layers, vlans, macs, missing, ends } = *self;
+        Context { at, base: &[], depth, layers, vlans, macs, missing, ends }
     }
 }
 
@@ -196,7 +200,7 @@ impl Once<'_> {
 
     fn stop(&mut self, context: &Context<'_>, stop: Stop) {
         match stop {
-            Stop::Short(_) if context.cut => {}
+            Stop::Short(_) if context.missing > 0 => {}
             Stop::Short(error) | Stop::Wrong(error) => self.fault(context, error),
         }
     }
@@ -205,7 +209,7 @@ impl Once<'_> {
 impl Decoder {
     /// Takes one packet apart.
     pub fn packet(&mut self, packet: &Packet<'_>, sink: &mut dyn Sink) {
-        let cut = u32::try_from(packet.data.len()).is_ok_and(|kept| kept < packet.original_length);
+        let missing = (packet.original_length as usize).saturating_sub(packet.data.len());
         let context = Context {
             at: packet.at,
             base: packet.data,
@@ -213,7 +217,7 @@ impl Decoder {
             layers: Layers::default(),
             vlans: Vlans::default(),
             macs: (None, None),
-            cut,
+            missing,
             ends: None,
         };
         let mut once = Once { sink, faulty: false };
@@ -242,6 +246,16 @@ impl Decoder {
     /// What was not taken apart so far.
     pub fn counts(&self) -> Uncounted {
         Uncounted { evicted: self.fragments.evicted(), ..self.counts }
+    }
+
+    /// The next `length` bytes, or what is there of them: more promised than sent is a fault.
+    fn clip<'a>(&self, mut reader: Reader<'a>, length: usize, context: &mut Context<'a>, once: &mut Once<'_>) -> Reader<'a> {
+        let there = reader.len();
+        if length > there && context.missing == 0 {
+            once.fault(context, ParseError::new(reader.offset(), "a length beyond the end of the packet"));
+        }
+        context.missing = length.saturating_sub(there);
+        reader.sub(length.min(there), "").unwrap_or(reader)
     }
 
     fn note(&mut self, faulty: bool) {

@@ -208,7 +208,9 @@ fn finding(why: Why, number: Option<u8>, protocol: &'static str, wire: Tuple, to
             ("unlisted", Severity::Info, 30, format!("port {port} is an alternative one, registered for nothing known"))
         }
         Why::Unlisted => ("unlisted", own, 60, format!("port {port} is registered for nothing known")),
-        Why::OneSide => ("one-side", Severity::Info, 25, format!("port {port} is another protocol's, and the other side did not answer it")),
+        Why::OneSide => {
+            ("one-side", Severity::Info, 25, format!("port {port} is another protocol's, and the other side did not answer it"))
+        }
         Why::Unknown => ("unknown", Severity::Medium, 50, format!("port {port} is registered for {expected}")),
     };
     let transport = if number == Some(17) { "udp" } else { "tcp" };

@@ -45,8 +45,9 @@ pub(crate) const DETECTOR: DetectorDef = DetectorDef {
 struct Settings {
     /// Seconds after its end until the other side of a session must have spoken.
     grace_s: u32,
-    /// The same for sessions that did not end by the visitor or the service: their flow ends by idling.
-    idle_grace_s: u32,
+    /// Seconds after which the sensor writes the first record of a flow that goes on: until then the
+    /// flow of a session that the visitor did not end may still be open.
+    record_s: u32,
     /// Bytes that may differ.
     bytes: u64,
     /// Connections remembered.
@@ -55,7 +56,7 @@ struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { grace_s: 30, idle_grace_s: 390, bytes: 256, max_keys: 16_384 }
+        Self { grace_s: 30, record_s: 300, bytes: 256, max_keys: 16_384 }
     }
 }
 
@@ -67,6 +68,11 @@ const PATIENCE: i64 = 55 * SECOND;
 const DAY: Duration = Duration::from_secs(86_400);
 
 type Key = (What, IpAddr, Endpoint);
+
+/// So many seconds later.
+fn after(at: Timestamp, seconds: u32) -> i64 {
+    at.0.saturating_add(i64::from(seconds).saturating_mul(SECOND))
+}
 
 struct Reconcile {
     works: Works,
@@ -120,8 +126,8 @@ impl Detector for Reconcile {
                 let at = observation.at;
                 let Some(seat) = self.pairs.touch(&wire, at, Pair::default).seat(session) else { return };
                 seat.close(at, closed);
-                let quick = matches!(closed.reason.as_str(), "client" | "server");
-                self.wait(at, if quick { self.settings.grace_s } else { self.settings.idle_grace_s }, wire);
+                let due = seat.due(&self.settings);
+                self.wait(due, wire);
             }
             Fact::Login(_) | Fact::Command { .. } => self.lives.heard(Watcher::Decoys, observation.at),
             Fact::Alive { watcher } => self.lives.heard(*watcher, observation.at),
@@ -168,7 +174,7 @@ impl Reconcile {
         }
         let dropped = self.pairs.touch(&flow.wire, flow.last, Pair::default).flow(Flowed::new(flow, declared));
         self.forgotten = self.forgotten.saturating_add(dropped);
-        self.wait(flow.last, self.settings.grace_s, flow.wire);
+        self.wait(after(flow.last, self.settings.grace_s), flow.wire);
     }
 
     fn opened(&mut self, observation: &Observation, opened: &SessionOpened) {
@@ -179,18 +185,18 @@ impl Reconcile {
         }
         self.sessions.touch(&session, observation.at, || wire);
         let seat = Seated::new(session, observation.at, opened);
+        let due = seat.due(&self.settings);
         let dropped = self.pairs.touch(&wire, observation.at, Pair::default).sit(seat);
         self.forgotten = self.forgotten.saturating_add(dropped);
-        // A session that goes on: its flow's first record comes after five minutes.
-        self.wait(observation.at, self.settings.idle_grace_s, wire);
+        self.wait(due, wire);
     }
 
-    fn wait(&mut self, from: Timestamp, seconds: u32, wire: Tuple) {
+    fn wait(&mut self, due: i64, wire: Tuple) {
         if self.waiting.len() >= self.settings.max_keys.max(1).saturating_mul(4) && self.waiting.pop_first().is_some() {
             self.forgotten = self.forgotten.saturating_add(1);
         }
         self.ticket = self.ticket.wrapping_add(1);
-        self.waiting.insert((from.0.saturating_add(i64::from(seconds).saturating_mul(SECOND)), self.ticket), wire);
+        self.waiting.insert((due, self.ticket), wire);
     }
 
     fn judge(&mut self, now: Timestamp, wire: Tuple, out: &mut Findings) {
@@ -213,7 +219,7 @@ impl Reconcile {
             }
         }
         if again {
-            self.wait(now, 1, wire);
+            self.wait(after(now, 1), wire);
         }
     }
 
@@ -245,14 +251,18 @@ fn finding(found: &Mismatch, wire: Tuple, told: &Told) -> Finding {
             Severity::High,
             50,
             "T1557",
-            format!("a connection between {ends} was established on the wire, and no decoy knows of it: something answers in its place, or its record was lost unseen"),
+            format!(
+                "a connection between {ends} was established on the wire, and no decoy knows of it: something answers in its place, or its record was lost unseen"
+            ),
         ),
         What::NoFlow => (
             "no-flow",
             Severity::Medium,
             40,
             "T1599",
-            format!("the decoy served a session between {ends} whose packets no sensor saw: it came by another way, or the sensor does not see this decoy"),
+            format!(
+                "the decoy served a session between {ends} whose packets no sensor saw: it came by another way, or the sensor does not see this decoy"
+            ),
         ),
         What::Bytes => (
             "bytes",

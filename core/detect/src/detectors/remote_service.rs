@@ -28,8 +28,20 @@ pub(crate) const DETECTOR: DetectorDef = DetectorDef {
     version: 1,
     site: Site::Fusion,
     techniques: &[
-        "T1021", "T1021.001", "T1021.002", "T1021.003", "T1021.004", "T1021.005", "T1021.006", "T1110", "T1110.001", "T1110.003",
-        "T1110.004", "T1078", "T1059", "T1133",
+        "T1021",
+        "T1021.001",
+        "T1021.002",
+        "T1021.003",
+        "T1021.004",
+        "T1021.005",
+        "T1021.006",
+        "T1110",
+        "T1110.001",
+        "T1110.003",
+        "T1110.004",
+        "T1078",
+        "T1059",
+        "T1133",
     ],
     use_cases: &[],
     summary: "Tells who uses a decoy's remote services, guesses its logins, gets in and types commands, and decoys that reach out.",
@@ -112,7 +124,8 @@ struct RemoteService {
 
 fn build(table: &toml::Table, segment: &Arc<Segment>) -> Result<Box<dyn Detector>, BuildError> {
     let settings: Settings = settings(DETECTOR.name, table)?;
-    for (key, value) in [("failures", settings.failures), ("users", settings.users), ("many", settings.many), ("targets", settings.targets)] {
+    for (key, value) in [("failures", settings.failures), ("users", settings.users), ("many", settings.many), ("targets", settings.targets)]
+    {
         if !(1..=MAX_THRESHOLD).contains(&value) {
             return Err(BuildError { detector: DETECTOR.name, why: format!("{key} must be from 1 to {MAX_THRESHOLD}") });
         }
@@ -167,7 +180,13 @@ impl RemoteService {
     fn contact(&mut self, observation: &Observation, named: &str) -> Option<(IpAddr, IpAddr, String, Contact)> {
         let seen = observation.session.filter(|session| self.sessions.get(session).is_some()).map(|session| {
             // Touched, so that a long session is not forgotten.
-            let none = || Seen { wire: Tuple::default(), source: IpAddr::from([0, 0, 0, 0]), service: String::new(), protocol: 6, at: observation.at };
+            let none = || Seen {
+                wire: Tuple::default(),
+                source: IpAddr::from([0, 0, 0, 0]),
+                service: String::new(),
+                protocol: 6,
+                at: observation.at,
+            };
             let seen = self.sessions.touch(&session, observation.at, none);
             (seen.wire, seen.source, seen.service.clone(), seen.protocol, seen.at)
         });

@@ -175,12 +175,7 @@ fn build(table: &toml::Table, segment: &Arc<Segment>) -> Result<Box<dyn Detector
         tool: Rule::at_once(),
         not_found: Rule::new(set.not_found, MINUTE),
     };
-    Ok(Box::new(Scan {
-        works: Works::new(segment),
-        matters: Matters::new(set.max_keys, DAY),
-        rules,
-        tools: Keyed::new(256, DAY),
-    }))
+    Ok(Box::new(Scan { works: Works::new(segment), matters: Matters::new(set.max_keys, DAY), rules, tools: Keyed::new(256, DAY) }))
 }
 
 impl Detector for Scan {

@@ -13,7 +13,7 @@ mod weakness;
 use crate::matter::{Contact, Matters, Rule, Told, Value};
 use crate::window::Keyed;
 use crate::works::Works;
-use crate::{BuildError, Detector, DetectorDef, Evidence, Finding, Findings, Segment, Site, settings};
+use crate::{BuildError, Detector, DetectorDef, Evidence, Finding, Findings, Segment, Severity, Site, settings};
 use glasshive_event::observation::{Fact, Observation, TlsServer};
 use glasshive_event::{Endpoint, FlowId, PacketMatch, Timestamp, Tuple};
 use serde::Deserialize;
@@ -107,7 +107,10 @@ impl Detector for WeakCrypto {
             let key = (wire.destination, weakness.clone());
             let value = observation.flow.map_or(Value::Number(observation.at.0 as u64), Value::Flow);
             if let Some(told) = self.matters.add(&key, value, contact, &Rule::at_once()) {
-                out.push(finding(&weakness, wire, &told));
+                // A decoy that is not declared weak is weaker than anybody meant it to be.
+                let least = if self.works.segment.is_decoy(wire.destination.ip) { Severity::Medium } else { Severity::Info };
+                let found = finding(&weakness, wire, &told);
+                out.push(Finding { severity: found.severity.max(least), ..found });
             }
         }
     }

@@ -180,8 +180,12 @@ fn openvpn(d: &[u8]) -> Option<bool> {
         1 => d.len() == 26,
         _ => false,
     };
-    let authenticated =
-        [16_usize, 20, 32, 64].iter().any(|hmac| d.len() == 9 + hmac + 8 + 1 + 4 || d.len() == 9 + hmac + 8 + 1 + 4 + 8 + 4);
+    // An authenticated one: digest, a small packet number, time, acknowledgements, message 0.
+    let authenticated = [16_usize, 20, 32, 64].iter().map(|digest| 9 + digest).any(|at_number| {
+        let first = be32(d, at_number).is_some_and(|number| (1..=16).contains(&number));
+        let acknowledged = at(d, at_number + 8).map(usize::from).filter(|n| *n <= 1);
+        first && acknowledged.is_some_and(|n| d.len() == at_number + 8 + 1 + n * 12 + 4) && d.ends_with(&[0, 0, 0, 0])
+    });
     Some(opcode && session && (plain || authenticated))
 }
 

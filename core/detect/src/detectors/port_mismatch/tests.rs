@@ -1,5 +1,8 @@
 use super::*;
-use crate::testing::{at, check_exports, check_golden, check_shape, exported, fact, findings, findings_with, flow, identified, opened, opening, record, speaking, wire};
+use crate::testing::{
+    at, check_exports, check_golden, check_shape, exported, fact, findings, findings_with, flow, identified, opened, opening, record,
+    speaking, wire,
+};
 use glasshive_event::flow::Side;
 use proptest::prelude::*;
 
@@ -99,7 +102,11 @@ fn twins() -> Vec<Case> {
     }
     vec![
         ("HTTP on 8080", spoken("10.9.9.9:8080", "http", true), None),
-        ("TLS on 853, 993 and 465", [853, 993, 465].iter().flat_map(|port| spoken(&format!("10.9.9.9:{port}"), "tls", true)).collect(), None),
+        (
+            "TLS on 853, 993 and 465",
+            [853, 993, 465].iter().flat_map(|port| spoken(&format!("10.9.9.9:{port}"), "tls", true)).collect(),
+            None,
+        ),
         ("SMTP with STARTTLS", spoken("10.9.9.9:587", "smtp", true), None),
         ("declared ports of a decoy", spoken("10.0.0.20:8022", "ssh", true), None),
         ("anything where nothing is declared", spoken("10.0.0.20:4444", "rdp", true), None),
@@ -110,7 +117,11 @@ fn twins() -> Vec<Case> {
         ("a capture begun late", late, None),
         ("a flow with holes", holes, None),
         ("DNS over UDP and mDNS", [datagrams("10.9.9.9:53", "dns"), datagrams("224.0.0.251:5353", "mdns")].concat(), None),
-        ("NTP, SNMP, syslog", [datagrams("10.9.9.9:123", "ntp"), datagrams("10.9.9.9:161", "snmp"), datagrams("10.9.9.9:5514", "syslog")].concat(), None),
+        (
+            "NTP, SNMP, syslog",
+            [datagrams("10.9.9.9:123", "ntp"), datagrams("10.9.9.9:161", "snmp"), datagrams("10.9.9.9:5514", "syslog")].concat(),
+            None,
+        ),
     ]
 }
 
@@ -159,8 +170,9 @@ fn steps_and_use_case() {
 
 #[test]
 fn a_flood_is_bounded_and_counted() {
-    let all: Vec<Observation> =
-        (0..200u32).flat_map(|n| spoken_at(f64::from(n), &format!("10.3.{}.{}:99", n / 100, n % 100), "10.9.9.9:443", "ssh", true)).collect();
+    let all: Vec<Observation> = (0..200u32)
+        .flat_map(|n| spoken_at(f64::from(n), &format!("10.3.{}.{}:99", n / 100, n % 100), "10.9.9.9:443", "ssh", true))
+        .collect();
     let (found, evicted) = findings_with(&DETECTOR, "max_keys = 16", &list(), &all);
     assert_eq!(found.len(), 200);
     assert!(evicted >= 184, "{evicted}");
@@ -169,7 +181,7 @@ fn a_flood_is_bounded_and_counted() {
 #[test]
 fn golden_finding() {
     let found = findings(&DETECTOR, &list(), &spoken("10.9.9.9:443", "ssh", true)).remove(0);
-    check_golden(&DETECTOR, &found, "ID", include_str!("golden.json"));
+    check_golden(&DETECTOR, &found, "fb739832-7df6-89b1-9825-ed2f6139b89c", include_str!("golden.json"));
 }
 
 proptest! {

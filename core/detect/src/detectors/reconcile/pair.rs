@@ -2,10 +2,10 @@
 //! where both have it, else by overlapping time.
 
 use super::judge::{Mismatch, What};
-use super::{APART, SECOND, Settings};
+use super::{APART, Settings, after};
+use glasshive_event::flow::{DirectionBasis, FlowEnd};
 use glasshive_event::observation::{SessionClosed, SessionOpened};
 use glasshive_event::{ConnId, Flow, FlowId, SessionId, Timestamp};
-use glasshive_event::flow::{DirectionBasis, FlowEnd};
 
 /// Connections of one tuple kept at once; a tuple comes again only after its ports were used up.
 const MAX: usize = 8;
@@ -70,11 +70,11 @@ impl Seated {
         self.closed.as_ref().map_or(self.opened, |(at, _)| *at)
     }
 
-    /// When the other side must have spoken.
-    fn due(&self, settings: &Settings) -> i64 {
-        let quick = self.closed.as_ref().is_some_and(|(_, closed)| matches!(closed.reason.as_str(), "client" | "server"));
-        let grace = if quick { settings.grace_s } else { settings.idle_grace_s };
-        self.until().0.saturating_add(i64::from(grace).saturating_mul(SECOND))
+    /// When the sensor must have spoken of it.
+    pub(super) fn due(&self, settings: &Settings) -> i64 {
+        let ended = after(self.until(), settings.grace_s);
+        let by_visitor = self.closed.as_ref().is_some_and(|(_, closed)| closed.reason == "client");
+        if by_visitor { ended } else { ended.max(after(self.opened, settings.record_s.saturating_add(settings.grace_s))) }
     }
 }
 
@@ -134,7 +134,7 @@ impl Pair {
             }
         }
         for flow in self.flows.iter().filter(|flow| !flow.settled && flow.declared) {
-            if flow.last.0.saturating_add(i64::from(settings.grace_s).saturating_mul(SECOND)) > now.0 {
+            if after(flow.last, settings.grace_s) > now.0 {
                 continue;
             }
             found.push(Mismatch {

@@ -113,7 +113,11 @@ fn what_does_not_go_together_is_found() {
         ("a flow alone", vec![record(carried())], vec![NO_SESSION]),
         ("of two connections of one tuple", and(visit((100, 100)), other), vec![NO_FLOW, NO_SESSION]),
         ("the decoy read 257 bytes more", and(visit((358, 100)), carried()), vec![BYTES]),
-        ("the decoy read 257 bytes less", and(visit((100, 100)), Flow { sent: glasshive_event::flow::Side { payload_bytes: 358, ..Default::default() }, ..carried() }), vec![BYTES]),
+        (
+            "the decoy read 257 bytes less",
+            and(visit((100, 100)), Flow { sent: glasshive_event::flow::Side { payload_bytes: 358, ..Default::default() }, ..carried() }),
+            vec![BYTES],
+        ),
         ("257 bytes more came back", and(visit((100, 99)), changed), vec![BYTES]),
     ] {
         assert_eq!(keys(&all, 600), expected, "{name}");
@@ -182,7 +186,9 @@ fn a_hole_makes_its_time_unknowable() {
         let fact = Fact::Hole(Hole { watcher, since: at(since), until: at(until) });
         Observation { at: at(until), session: None, flow: None, wire: None, fact }
     };
-    for (since, until, expected) in [(11.0, 11.5, (0, 1)), (0.0, 5.0, (0, 1)), (17.0, 18.0, (0, 1)), (0.0, 4.9, (1, 0)), (17.1, 20.0, (1, 0))] {
+    for (since, until, expected) in
+        [(11.0, 11.5, (0, 1)), (0.0, 5.0, (0, 1)), (17.0, 18.0, (0, 1)), (0.0, 4.9, (1, 0)), (17.1, 20.0, (1, 0))]
+    {
         for watcher in [Watcher::Sensor, Watcher::Decoys] {
             let mut all = visit((100, 100));
             all.push(hole(since, until, watcher));
@@ -227,7 +233,7 @@ fn more_connections_than_there_is_room_for_are_counted() {
 #[test]
 fn golden_finding() {
     let (mut found, _, _) = run(&and(visit((358, 100)), carried()), |_, _| true, 60);
-    check_golden(&DETECTOR, &found.remove(0), "ID", include_str!("golden.json"));
+    check_golden(&DETECTOR, &found.remove(0), "f45a4fef-85c9-8e11-881b-096ad4d32327", include_str!("golden.json"));
 }
 
 proptest! {

@@ -19,8 +19,17 @@ static REMOTE: &[(&str, &str)] = &[
 ];
 
 /// Ports these are at home on, for flows nobody could name.
-static PORTS: &[(u16, &str)] =
-    &[(22, "ssh"), (23, "telnet"), (135, "dcerpc"), (139, "smb"), (445, "smb"), (3389, "rdp"), (5900, "vnc"), (5985, "winrm"), (5986, "winrm")];
+static PORTS: &[(u16, &str)] = &[
+    (22, "ssh"),
+    (23, "telnet"),
+    (135, "dcerpc"),
+    (139, "smb"),
+    (445, "smb"),
+    (3389, "rdp"),
+    (5900, "vnc"),
+    (5985, "winrm"),
+    (5986, "winrm"),
+];
 
 /// The technique of a remote service.
 pub(super) fn remote(service: &str) -> Option<&'static str> {
@@ -52,7 +61,10 @@ impl Guessing {
             return ("T1110.003", "spraying few secrets over many accounts");
         }
         // Each account with hardly more than one secret, and hardly two with the same.
-        if many && self.pairs.saturating_mul(4) <= self.users.saturating_mul(5) && self.secrets.saturating_mul(4) >= self.users.saturating_mul(3) {
+        if many
+            && self.pairs.saturating_mul(4) <= self.users.saturating_mul(5)
+            && self.secrets.saturating_mul(4) >= self.users.saturating_mul(3)
+        {
             return ("T1110.004", "trying each account with a secret of its own, as from a stolen list");
         }
         ("T1110.001", "guessing")
@@ -130,7 +142,9 @@ impl RemoteService {
         Finding {
             severity: Severity::Critical,
             techniques: vec![remote(service).unwrap_or("T1021")],
-            summary: format!("the decoy at {decoy} connected to {service} of {target}, and decoys connect to nothing: somebody is in its place."),
+            summary: format!(
+                "the decoy at {decoy} connected to {service} of {target}, and decoys connect to nothing: somebody is in its place."
+            ),
             ..base(format!("outbound {service} {decoy} {target}"), decoy, target, told, "flows")
         }
     }

@@ -72,10 +72,22 @@ fn guessing_is_found_at_its_threshold_and_named_by_its_kind() {
         ("4 refused", same_user(4), None),
         ("3 accounts, one secret", guesses(3, |n| (own(), format!("u{n}"), "summer".into())), Some((Severity::Medium, "T1110.003"))),
         ("2 accounts", guesses(2, |n| (own(), format!("u{n}"), "summer".into())), None),
-        ("3 accounts, each its own secret", guesses(3, |n| (own(), format!("u{n}"), format!("s{n}"))), Some((Severity::Medium, "T1110.004"))),
+        (
+            "3 accounts, each its own secret",
+            guesses(3, |n| (own(), format!("u{n}"), format!("s{n}"))),
+            Some((Severity::Medium, "T1110.004")),
+        ),
         ("3 accounts, secrets not known", guesses(3, |n| (own(), format!("u{n}"), String::new())), Some((Severity::Medium, "T1110.001"))),
-        ("3 decoys", guesses(5, |n| (format!("10.0.0.{}:22", 20 + n % 3), "root".into(), format!("s{n}"))), Some((Severity::High, "T1110.001"))),
-        ("2 decoys", guesses(5, |n| (format!("10.0.0.{}:22", 20 + n % 2), "root".into(), format!("s{n}"))), Some((Severity::Medium, "T1110.001"))),
+        (
+            "3 decoys",
+            guesses(5, |n| (format!("10.0.0.{}:22", 20 + n % 3), "root".into(), format!("s{n}"))),
+            Some((Severity::High, "T1110.001")),
+        ),
+        (
+            "2 decoys",
+            guesses(5, |n| (format!("10.0.0.{}:22", 20 + n % 2), "root".into(), format!("s{n}"))),
+            Some((Severity::Medium, "T1110.001")),
+        ),
     ] {
         let expected = expected.map(|(severity, technique)| (key.to_owned(), severity, vec![technique, "T1110"]));
         assert_eq!(told(&list(), &all), expected.into_iter().collect::<Vec<_>>(), "{name}");
@@ -90,10 +102,17 @@ fn guessing_is_found_at_its_threshold_and_named_by_its_kind() {
 #[test]
 fn the_accepted_login_names_the_guesses_before_it() {
     let mut all = same_user(7);
-    all.extend([opens(8, 60.0, "10.0.0.20:22", "ssh"), tries(8, 60.5, "10.0.0.20:22", "ssh", "root", "right", true), types(8, 61.0, "10.0.0.20:22", "id")]);
+    all.extend([
+        opens(8, 60.0, "10.0.0.20:22", "ssh"),
+        tries(8, 60.5, "10.0.0.20:22", "ssh", "root", "right", true),
+        types(8, 61.0, "10.0.0.20:22", "id"),
+    ]);
     let found = findings(&DETECTOR, &list(), &all);
     let keys: Vec<_> = found.iter().map(|one| one.key.as_str()).collect();
-    assert_eq!(keys, ["used ssh 10.0.0.66 10.0.0.20", "guessing ssh 10.0.0.66", "accepted ssh 10.0.0.66 10.0.0.20", "commands ssh 10.0.0.66 10.0.0.20"]);
+    assert_eq!(
+        keys,
+        ["used ssh 10.0.0.66 10.0.0.20", "guessing ssh 10.0.0.66", "accepted ssh 10.0.0.66 10.0.0.20", "commands ssh 10.0.0.66 10.0.0.20"]
+    );
     let accepted = &found[2];
     assert_eq!((accepted.severity, &accepted.techniques), (Severity::Critical, &vec!["T1021.004", "T1078"]));
     assert!(accepted.summary.contains("after 7 refused"), "{}", accepted.summary);
@@ -111,7 +130,11 @@ fn the_accepted_login_names_the_guesses_before_it() {
 fn labels_follow_service_and_vantage() {
     let edge = Arc::new(Segment { vantage: Vantage::Edge, ..Segment::parse(LIST).unwrap() });
     let labels = |segment: &Arc<Segment>, service: &str| {
-        let all = [opens(1, 0.0, "10.0.0.20:22", service), tries(1, 1.0, "10.0.0.20:22", service, "u", "s", true), types(1, 2.0, "10.0.0.20:22", "w")];
+        let all = [
+            opens(1, 0.0, "10.0.0.20:22", service),
+            tries(1, 1.0, "10.0.0.20:22", service, "u", "s", true),
+            types(1, 2.0, "10.0.0.20:22", "w"),
+        ];
         findings(&DETECTOR, segment, &all).into_iter().map(|one| one.techniques).collect::<Vec<_>>()
     };
     assert_eq!(labels(&list(), "ssh"), [vec!["T1021.004"], vec!["T1021.004", "T1078"], vec!["T1021.004", "T1059"]]);
@@ -131,7 +154,9 @@ fn a_decoy_that_reaches_out_is_critical() {
     assert_eq!((found[0].key.as_str(), found[0].severity), ("outbound ssh 10.0.0.20 10.9.9.9", Severity::Critical));
     assert_eq!((found[0].actor, found[0].flows.len()), (Some(ip("10.0.0.20")), 1));
     assert_eq!(out("10.0.0.20:40000", "10.9.9.9:3389", None)[0].techniques, ["T1021.001"]);
-    for (source, to, spoken) in [("10.9.9.9:1", "10.0.0.20:22", Some("ssh")), ("10.0.0.20:1", "10.9.9.9:443", Some("tls")), ("10.0.0.20:1", "10.9.9.9:443", None)] {
+    for (source, to, spoken) in
+        [("10.9.9.9:1", "10.0.0.20:22", Some("ssh")), ("10.0.0.20:1", "10.9.9.9:443", Some("tls")), ("10.0.0.20:1", "10.9.9.9:443", None)]
+    {
         assert!(out(source, to, spoken).is_empty(), "{source} {to}");
     }
     let mut refused = flow(at(0.0), at(5.0), wire("10.0.0.20:1", "10.9.9.9:22"));
@@ -216,7 +241,7 @@ fn a_flood_of_sources_is_bounded_and_counted() {
 #[test]
 fn golden_finding() {
     let mut found = findings(&DETECTOR, &list(), &guesses(3, |n| ("10.0.0.20:22".into(), format!("u{n}"), "summer".into())));
-    check_golden(&DETECTOR, &found.remove(1), "ID", include_str!("golden.json"));
+    check_golden(&DETECTOR, &found.remove(1), "cf6e9a08-2adf-8797-b7ae-c0692919f785", include_str!("golden.json"));
 }
 
 proptest! {

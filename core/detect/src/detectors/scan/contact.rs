@@ -79,7 +79,8 @@ pub(super) fn probe(opening: &Opening, wire: Tuple) -> Option<Probe> {
     match opening.protocol {
         1 => matches!(opening.icmp, Some((8 | 13 | 15 | 17, 0))).then_some(Probe::Echo),
         58 => matches!(opening.icmp, Some((128, 0))).then_some(Probe::Echo),
-        6 => tcp(opening),
+        // Without a sequence number the header was cut, and its flags are not known.
+        6 => opening.tcp_seq.and_then(|_| tcp(opening)),
         17 => (!is_answer(source, destination) && !is_traceroute(opening, destination)).then_some(Probe::Connect),
         132 => Some(Probe::Connect),
         2 => None,

@@ -101,11 +101,7 @@ fn face(key: &Key, told: &Told, segment: &Segment, stealth: u64) -> Face {
             techniques: ("T1018", "T1595.001"),
             severity: step,
             confidence: 75,
-            later: PacketMatch {
-                a: Some(*source),
-                protocol: Some(if source.is_ipv6() { 58 } else { 1 }),
-                ..PacketMatch::default()
-            },
+            later: PacketMatch { a: Some(*source), protocol: Some(if source.is_ipv6() { 58 } else { 1 }), ..PacketMatch::default() },
             target: None,
             what: format!("asked {number} {} by ICMP {span} whether they are there", group(*decoys)),
         },

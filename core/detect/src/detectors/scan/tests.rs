@@ -1,6 +1,8 @@
 use super::*;
+use crate::testing::{
+    arp, at, check_exports, check_golden, check_shape, exported, fact, findings, findings_with, flow, ip, opened, opening, record, wire,
+};
 use crate::{Severity, Vantage};
-use crate::testing::{arp, at, check_exports, check_golden, check_shape, exported, fact, findings, findings_with, flow, ip, opened, opening, record, wire};
 use glasshive_event::observation::{HttpRequest, HttpResponse, Identified};
 use proptest::prelude::*;
 
@@ -139,7 +141,12 @@ fn cases() -> Vec<Case> {
         ("20 not found", decoys(), answers(20, 404), Some("wordlist 10.0.0.66 10.0.0.20:80")),
         ("19 not found", decoys(), answers(19, 404), None),
         ("nmap -sV", decoys(), request("/nice%20ports%2C/Tri%6Eity.txt%2ebak", ""), Some("version 10.0.0.66 10.0.0.20:80")),
-        ("nmap scripts", decoys(), request("/", "Mozilla/5.0 (compatible; Nmap Scripting Engine; https://nmap.org/book/nse.html)"), Some("version 10.0.0.66 10.0.0.20:80")),
+        (
+            "nmap scripts",
+            decoys(),
+            request("/", "Mozilla/5.0 (compatible; Nmap Scripting Engine; https://nmap.org/book/nse.html)"),
+            Some("version 10.0.0.66 10.0.0.20:80"),
+        ),
         ("a scanner's name", decoys(), request("/", "gobuster/3.6"), Some("scanner 10.0.0.66 10.0.0.20:80")),
     ]
 }
@@ -160,14 +167,25 @@ fn twins() -> Vec<Case> {
         let said = Identified { protocol: "dns", both: true, samples: [String::new(), String::new()] };
         [opened(now, wire, opening(17)), fact(at(f64::from(n) + 0.02), now, 17, wire, Fact::Identified(said))]
     };
-    let late = |n: u16| opened(at(0.1), wire(&format!("10.0.0.66:{}", 40_000 + n), &format!("10.9.9.{n}:443")), Opening { tcp_flags: 0x18, payload_bytes: 90, ..opening(6) });
+    let late = |n: u16| {
+        opened(
+            at(0.1),
+            wire(&format!("10.0.0.66:{}", 40_000 + n), &format!("10.9.9.{n}:443")),
+            Opening { tcp_flags: 0x18, payload_bytes: 90, ..opening(6) },
+        )
+    };
     let server = |n: u16| opened(at(f64::from(n)), wire("10.9.9.9:53", &format!("10.0.0.66:{}", 40_000 + n)), opening(17));
     let multicast = ["224.0.0.251:5353", "239.255.255.250:1900", "255.255.255.255:67", "224.0.0.252:5355", "224.0.0.1:1", "224.0.0.2:2"];
     let announce = (0..40).flat_map(|n| {
         let own = format!("10.0.0.{}", 100 + n);
         [arp(at(f64::from(n)), "02:00:00:00:00:09", &own, &own), arp(at(f64::from(n)), "02:00:00:00:00:09", "0.0.0.0", &own)]
     });
+    let cut = |n: u16| {
+        let wire = wire("10.0.0.66:40000", &format!("10.0.0.20:{}", n + 1));
+        opened(at(f64::from(n)), wire, Opening { tcp_flags: 0, tcp_seq: None, window: None, ..opening(6) })
+    };
     vec![
+        ("headers cut by the capture", decoys(), (0..60).map(cut).collect(), None),
         ("6 connections at once to one port", decoys(), six, None),
         ("monitoring by a known host", decoys(), monitor, None),
         ("answers whose questions nobody saw", decoys(), backscatter, None),
@@ -238,7 +256,10 @@ fn steps_update_the_same_finding() {
     assert_eq!((ids.len(), found[2].flow_count, found[2].flows.len()), (1, 800, Finding::MAX_FLOWS));
     assert_eq!(found.iter().map(|finding| finding.severity).collect::<Vec<_>>(), [Severity::Low, Severity::Medium, Severity::Medium]);
     let odd = findings(&DETECTOR, &decoys(), &ports(3, 1.0, 6, 0));
-    assert_eq!(odd.iter().map(|finding| (finding.evidence[0].value, finding.severity)).collect::<Vec<_>>(), [(1.0, Severity::Low), (3.0, Severity::Medium)]);
+    assert_eq!(
+        odd.iter().map(|finding| (finding.evidence[0].value, finding.severity)).collect::<Vec<_>>(),
+        [(1.0, Severity::Low), (3.0, Severity::Medium)]
+    );
 }
 
 #[test]
@@ -262,7 +283,8 @@ fn labels_follow_the_vantage() {
 
 #[test]
 fn a_tool_is_named_by_its_packets() {
-    let made = |change: fn(&mut Opening, u16)| {
+    type Change = fn(&mut Opening, u16);
+    let made = |change: Change| {
         let one = |n: u16| {
             let mut first = Opening { tcp_seq: Some(0x1234_5678), ..opening(6) };
             change(&mut first, n + 1);
@@ -270,7 +292,7 @@ fn a_tool_is_named_by_its_packets() {
         };
         findings(&DETECTOR, &decoys(), &(0..8).map(one).collect::<Vec<_>>()).remove(0)
     };
-    let cases: [(&str, fn(&mut Opening, u16)); 5] = [
+    let cases: [(&str, Change); 5] = [
         ("masscan", |first, port| first.ip_id = Some(0x0014 ^ port ^ 0x5678)),
         ("zmap", |first, _| first.ip_id = Some(54_321)),
         ("nmap", |first, _| (first.window, first.tcp_options) = (Some(1024), vec![2])),

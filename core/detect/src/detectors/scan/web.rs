@@ -41,8 +41,24 @@ impl Sign {
 const PROBES: [&str; 4] = ["nice%20ports", "nice ports", "/nmaplowercheck", "/nmapuppercheck"];
 /// Words in user agents of scanners, in lower case.
 const AGENTS: [&str; 18] = [
-    "nikto", "sqlmap", "nuclei", "gobuster", "dirbuster", "wfuzz", "ffuf", "feroxbuster", "zgrab", "masscan", "nessus", "openvas",
-    "acunetix", "whatweb", "wpscan", "arachni", "w3af", "skipfish",
+    "nikto",
+    "sqlmap",
+    "nuclei",
+    "gobuster",
+    "dirbuster",
+    "wfuzz",
+    "ffuf",
+    "feroxbuster",
+    "zgrab",
+    "masscan",
+    "nessus",
+    "openvas",
+    "acunetix",
+    "whatweb",
+    "wpscan",
+    "arachni",
+    "w3af",
+    "skipfish",
 ];
 
 /// What a request is a sign of.

@@ -75,9 +75,13 @@ fn ssh(change: impl FnOnce(&mut SshAgreed)) -> Vec<Observation> {
     vec![opened(began, ends, opening(6)), fact(at(0.1), began, 6, ends, Fact::SshAgreed(shown))]
 }
 
-fn smb(both: bool) -> Vec<Observation> {
+fn smb(both: bool, answer: &str) -> Vec<Observation> {
     let (began, ends) = (at(0.0), wire("10.0.0.66:40000", "10.9.9.9:445"));
-    vec![opened(began, ends, opening(6)), identified(at(0.1), began, ends, "smb1", both)]
+    let mut said = identified(at(0.1), began, ends, "smb1", both);
+    if let Fact::Identified(said) = &mut said.fact {
+        said.samples = ["00000045ff534d42".into(), answer.into()];
+    }
+    vec![opened(began, ends, opening(6)), said]
 }
 
 /// Two handshakes with one server, the second `later` seconds after, from another client that offers `offered`.
@@ -100,11 +104,27 @@ fn cases() -> Vec<Case> {
         ("export", agreed(|hello| hello.cipher = 0x0003), vec!["cipher 10.9.9.9:443 cipher suite 0x0003"]),
         ("3DES", agreed(|hello| hello.cipher = 0xc012), vec!["cipher 10.9.9.9:443 cipher suite 0xc012"]),
         ("anonymous", agreed(|hello| hello.cipher = 0x0034), vec!["cipher 10.9.9.9:443 cipher suite 0x0034"]),
-        ("2047 bits of Diffie-Hellman", agreed(|hello| hello.dh_bits = Some(2_047)), vec!["dh 10.9.9.9:443 a Diffie-Hellman prime of 2047 bits"]),
+        (
+            "2047 bits of Diffie-Hellman",
+            agreed(|hello| hello.dh_bits = Some(2_047)),
+            vec!["dh 10.9.9.9:443 a Diffie-Hellman prime of 2047 bits"],
+        ),
         ("a curve of 160 bits", agreed(|hello| hello.group = Some(16)), vec!["group 10.9.9.9:443 an elliptic curve below 224 bits"]),
-        ("an RSA key of 2047 bits", certified(|shown| shown.key_bits = 2_047), vec!["key 10.9.9.9:443 a certificate with an RSA key of 2047 bits"]),
-        ("MD5", certified(|shown| shown.signature = "md5WithRSAEncryption".into()), vec!["signature 10.9.9.9:443 a certificate signed with MD5"]),
-        ("SHA-1", certified(|shown| shown.signature = "ecdsa-with-SHA1".into()), vec!["signature 10.9.9.9:443 a certificate signed with SHA-1"]),
+        (
+            "an RSA key of 2047 bits",
+            certified(|shown| shown.key_bits = 2_047),
+            vec!["key 10.9.9.9:443 a certificate with an RSA key of 2047 bits"],
+        ),
+        (
+            "MD5",
+            certified(|shown| shown.signature = "md5WithRSAEncryption".into()),
+            vec!["signature 10.9.9.9:443 a certificate signed with MD5"],
+        ),
+        (
+            "SHA-1",
+            certified(|shown| shown.signature = "ecdsa-with-SHA1".into()),
+            vec!["signature 10.9.9.9:443 a certificate signed with SHA-1"],
+        ),
         (
             "SSH's worst",
             ssh(|shown| {
@@ -122,7 +142,7 @@ fn cases() -> Vec<Case> {
             ],
         ),
         ("SSH 1", ssh(|shown| *shown = SshAgreed { server: "SSH-1.5-y".into(), ..SshAgreed::default() }), vec!["ssh 10.9.9.9:22 SSH 1"]),
-        ("SMB 1", smb(true), vec!["protocol 10.9.9.9:445 SMB 1"]),
+        ("SMB 1", smb(true, "00000045ff534d4272"), vec!["protocol 10.9.9.9:445 SMB 1"]),
         (
             "pushed down",
             handshake(0.0, "10.0.0.66:40000", SERVER, 0x0304, TlsServer { downgrade_sentinel: true, ..strong() }),
@@ -158,7 +178,8 @@ fn twins() -> Vec<Case> {
         ("SSH of today", ssh(|_| {}), vec![]),
         ("SSH with an AEAD cipher", ssh(|shown| shown.macs = [String::new(), String::new()]), vec![]),
         ("SSH 1.99", ssh(|shown| shown.server = "SSH-1.99-y".into()), vec![]),
-        ("SMB 1 asked, SMB 2 answered", smb(false), vec![]),
+        ("SMB 1 asked, nothing answered", smb(false, ""), vec![]),
+        ("SMB 1 asked, SMB 2 answered", smb(true, "000000f8fe534d4240"), vec![]),
         ("a known host", handshake(0.0, "10.0.0.1:40000", SERVER, 0x0303, version(0x0301)), vec![]),
     ]
 }
@@ -200,7 +221,10 @@ fn severities_and_labels() {
         let finding = findings(&DETECTOR, &list(), all).remove(0);
         (finding.severity, finding.techniques, finding.use_cases)
     };
-    assert_eq!(of(&agreed(|hello| hello.version = 0x0301)), (Severity::Medium, vec!["T1600"], vec![]));
+    assert_eq!(of(&agreed(|hello| hello.version = 0x0301)), (Severity::Low, vec!["T1600"], vec![]));
+    assert_eq!(of(&agreed(|hello| hello.version = 0x0300)), (Severity::Medium, vec!["T1600"], vec![]));
+    let decoy = handshake(0.0, "10.0.0.66:40000", "10.0.0.21:443", 0x0303, version(0x0301));
+    assert_eq!(of(&decoy), (Severity::Medium, vec!["T1600"], vec![]));
     assert_eq!(of(&agreed(|hello| hello.dh_bits = Some(1_024))), (Severity::Medium, vec!["T1600.001", "T1600"], vec![]));
     let regression = twice(version(0x0304), 60.0, 0x0304, version(0x0303));
     assert_eq!(of(&regression), (Severity::High, vec!["T1600", "T1557"], vec!["DUC0089"]));
@@ -212,9 +236,8 @@ fn severities_and_labels() {
 
 #[test]
 fn a_flood_of_servers_is_bounded_and_counted() {
-    let all: Vec<Observation> = (0..100u32)
-        .flat_map(|n| handshake(f64::from(n), "10.0.0.66:40000", &format!("10.9.9.{n}:443"), 0x0304, version(0x0301)))
-        .collect();
+    let all: Vec<Observation> =
+        (0..100u32).flat_map(|n| handshake(f64::from(n), "10.0.0.66:40000", &format!("10.9.9.{n}:443"), 0x0304, version(0x0301))).collect();
     let (found, evicted) = findings_with(&DETECTOR, "max_keys = 16", &list(), &all);
     assert_eq!((found.len(), evicted), (100, 84 * 3));
     assert_eq!(findings_with(&DETECTOR, "", &list(), &all).1, 0);

@@ -38,6 +38,11 @@ impl Weakness {
         Self { techniques: KEY_SPACE, measure, ..Self::new(kind, what, why) }
     }
 
+    /// Deprecated rather than broken: seen everywhere.
+    fn old(self) -> Self {
+        Self { severity: Severity::Low, ..self }
+    }
+
     /// The server's random says it could have agreed on more, which the client had offered.
     pub(super) fn pushed_down(agreed: u16, offered: u16) -> Self {
         let what = format!("{} where the client offered {}", version(agreed), version(offered));
@@ -75,7 +80,7 @@ pub(super) fn tls(hello: &TlsServer, bits: u32) -> Vec<Weakness> {
     let mut found = Vec::new();
     match hello.version {
         0..=0x0300 => found.push(Weakness::new("version", version(hello.version), "it is broken and forbidden (RFC 6176, RFC 7568)")),
-        0x0301 | 0x0302 => found.push(Weakness::new("version", version(hello.version), "it is deprecated (RFC 8996)")),
+        0x0301 | 0x0302 => found.push(Weakness::new("version", version(hello.version), "it is deprecated (RFC 8996)").old()),
         _ => {}
     }
     if hello.version >= 0x0300 {
@@ -113,7 +118,8 @@ fn suite(number: u16) -> Option<Weakness> {
     };
     let short = why.starts_with("its keys") || why.starts_with("DES");
     let what = format!("cipher suite 0x{number:04x}");
-    Some(if short { Weakness::small("cipher", what, why, None) } else { Weakness::new("cipher", what, why) })
+    let weakness = if short { Weakness::small("cipher", what, why, None) } else { Weakness::new("cipher", what, why) };
+    Some(if why.ends_with("blocks of 64 bits") { weakness.old() } else { weakness })
 }
 
 /// What is weak in a certificate.
@@ -132,7 +138,8 @@ pub(super) fn certificate(certificate: &Certificate, bits: u32) -> Vec<Weakness>
     let signature = certificate.signature.to_ascii_lowercase();
     for (part, what) in [("md2", "MD2"), ("md4", "MD4"), ("md5", "MD5"), ("sha1", "SHA-1"), ("sha-1", "SHA-1")] {
         if signature.contains(part) {
-            found.push(Weakness::new("signature", format!("a certificate signed with {what}"), "its collisions can be made"));
+            let weakness = Weakness::new("signature", format!("a certificate signed with {what}"), "its collisions can be made");
+            found.push(if what == "SHA-1" { weakness.old() } else { weakness });
             break;
         }
     }
@@ -172,9 +179,8 @@ pub(super) fn ssh(agreed: &SshAgreed) -> Vec<Weakness> {
         .chain(agreed.ciphers.iter().map(|name| ("cipher", name)))
         .chain(agreed.macs.iter().map(|name| ("mac", name)));
     for (kind, name) in names {
-        let row = SSH.iter().find(|(of, known, _)| {
-            *of == kind && known.strip_suffix('*').map_or(known == name, |begin| name.starts_with(begin))
-        });
+        let row =
+            SSH.iter().find(|(of, known, _)| *of == kind && known.strip_suffix('*').map_or(known == name, |begin| name.starts_with(begin)));
         let Some((kind, known, why)) = row else { continue };
         let what = format!("{} {}", kind.replace('_', " "), known.trim_end_matches(['*', '-']));
         let weakness = if why.contains("1024") || why.contains("56") {
@@ -182,6 +188,7 @@ pub(super) fn ssh(agreed: &SshAgreed) -> Vec<Weakness> {
         } else {
             Weakness::new(kind, what, why)
         };
+        let weakness = if why.contains("SHA-1") || why.ends_with("blocks of 64 bits") { weakness.old() } else { weakness };
         if !found.contains(&weakness) {
             found.push(weakness);
         }
@@ -189,10 +196,14 @@ pub(super) fn ssh(agreed: &SshAgreed) -> Vec<Weakness> {
     found
 }
 
-/// Protocols whose own encryption is weak.
+/// Protocols whose own encryption is weak. A client that knows SMB 2 asks for it in the form of SMB 1,
+/// so the answer decides.
 pub(super) fn spoken(identified: &Identified) -> Vec<Weakness> {
+    let [_, answer] = &identified.samples;
     match identified.protocol {
-        "smb1" => vec![Weakness::new("protocol", "SMB 1", "it does not encrypt, and signs with MD5")],
+        "smb1" if answer.get(8..16) == Some("ff534d42") => {
+            vec![Weakness::new("protocol", "SMB 1", "it does not encrypt, and signs with MD5").old()]
+        }
         _ => Vec::new(),
     }
 }
