@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bad_input;
+mod packets;
 
 use glasshive_tests::lab::Lab;
 use glasshive_tests::process::{run, run_ok, until};
