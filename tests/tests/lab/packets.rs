@@ -69,7 +69,7 @@ fn reconcile_tells_both_ways() {
     assert!(told.iter().any(|text| text.contains(&format!("{decoy}:{STRANGE}")) && text.contains("no decoy knows of it")), "{told:#?}");
     assert!(told.iter().any(|text| text.contains(&format!("{decoy}:80")) && text.contains("no sensor saw")), "{told:#?}");
     // Refused and half-open tries are no sessions, and shown.
-    lab.enter("v1", || Ok(assert!(TcpStream::connect((decoy, 9)).is_err()))).unwrap();
+    assert!(lab.enter("v1", || Ok(TcpStream::connect((decoy, 9)).is_err())).unwrap(), "nothing is open there");
     until("the probe", LIMIT, || {
         let probes = world.cli(&["sessions", "--probes", "--json"]).ok()?;
         probes.lines().any(|line| line.contains("\"REJ\"") && line.contains(&decoy.to_string())).then_some(())
