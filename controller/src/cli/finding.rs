@@ -15,7 +15,8 @@ const MAX_FLOWS: usize = 20;
 #[command(after_help = "Examples:
   glasshive finding 3f9a01bc             why it was found
   glasshive finding 3f9a01bc --json      the same for a program
-  glasshive export finding 3f9a01bc      its packets; then run the tshark line shown here")]
+  glasshive export finding 3f9a01bc --format pcapng -o DIR
+                                         its packets; the tshark line shown here reads them")]
 pub(super) struct Args {
     /// Finding id, or at least 4 digits of its start or end
     #[arg(value_name = "ID")]
@@ -68,7 +69,8 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     }
     shell.out.line("")?;
     shell.out.heading("packets")?;
-    shell.out.line(&format!("glasshive export finding {}", shown(finding, "finding")))?;
+    let id = shown(finding, "finding");
+    shell.out.line(&format!("glasshive export finding {id} --format pcapng -o finding-{id}"))?;
     // Whole on one line of its own: people copy it.
     shell.out.line(&tshark(finding).unwrap_or_default())
 }
@@ -77,7 +79,7 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
 fn tshark(finding: &Value) -> Option<String> {
     let filter = finding.get("display_filter")?.as_str()?;
     // The filter is built from numbers and addresses; a quote in it would be ours to explain.
-    (!filter.contains('\'')).then(|| format!("tshark -r finding-{}.pcapng -Y '{filter}'", shown(finding, "finding")))
+    (!filter.contains('\'')).then(|| format!("tshark -r finding-{}/original.pcapng -Y '{filter}'", shown(finding, "finding")))
 }
 
 fn header(finding: &Value) -> Vec<[String; 3]> {
