@@ -99,6 +99,7 @@ fn the_cut_does_not_matter() {
             }
             streams += 1;
             let expected = say(&told.given, usize::MAX);
+            assert_eq!(expected.len(), told.facts.len(), "{path}: told again");
             for size in [1, 7, 100] {
                 let cut = say(&told.given, size);
                 assert!(cut == expected, "{path}: cut into {size}:\n{cut:#?}\nwhole:\n{expected:#?}");
