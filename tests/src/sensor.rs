@@ -123,7 +123,8 @@ impl SensorLab {
     /// Sends UDP packets from `a` to `b`, port 9: 4 bytes of number, then `padding(number)` more.
     pub fn send(&self, numbers: std::ops::Range<u32>, padding: impl Fn(u32) -> usize + Send) -> crate::Result<()> {
         self.lab.enter("a", move || {
-            let socket = UdpSocket::bind("10.77.0.1:4000")?;
+            // A child being started elsewhere in this process holds the last socket for a moment.
+            let socket = until("the sender's port", LIMIT, || UdpSocket::bind("10.77.0.1:4000").ok())?;
             socket.connect("10.77.0.2:9")?;
             for number in numbers {
                 let mut packet = number.to_be_bytes().to_vec();
