@@ -246,9 +246,9 @@ fn ticks_change_nothing() {
         let (mut pipeline, mut told) = (Pipeline::with_detectors(settings(), ALARMS).unwrap(), Told::default());
         let mut now = START;
         for (at, data) in &packets {
-            while step.is_some() && now < *at {
+            while let Some(step) = step.filter(|_| now < *at) {
                 pipeline.tick(Timestamp(now), &mut |output| told.take(output));
-                now += step.unwrap();
+                now += step;
             }
             pipeline.packet(&packet(*at, 1, data), &mut |output| told.take(output));
         }
