@@ -215,25 +215,70 @@ fn idle_times_and_records_of_long_flows() {
     assert_eq!(told.flows.iter().map(|flow| flow.end).collect::<Vec<_>>(), [FlowEnd::Active, FlowEnd::Idle, FlowEnd::Shutdown]);
 }
 
+/// Tells the tick by which five seconds have passed since the last observation.
+#[derive(Default)]
+struct Alarm(Option<i64>);
+
+impl Detector for Alarm {
+    fn observe(&mut self, observation: &Observation, _: &mut Findings) {
+        self.0 = Some(observation.at.0);
+    }
+    fn tick(&mut self, now: Timestamp, out: &mut Findings) {
+        if self.0.take_if(|last| now.0 - *last >= 5 * SECOND).is_some() {
+            out.push(finding(now, vec![]));
+        }
+    }
+}
+
+fn alarm(_: &toml::Table, _: &Arc<Segment>) -> Result<Box<dyn Detector>, BuildError> {
+    Ok(Box::new(Alarm::default()))
+}
+
+static ALARMS: &[DetectorDef] = &[DetectorDef { name: "alarm", build: alarm, ..ROW }];
+
 /// Whoever calls `tick`, and how often, the same is said.
 #[test]
 fn ticks_change_nothing() {
     let mut packets = whole().packets;
     packets.push((START + 100 * SECOND + 7, udp(CLIENT, ("10.0.0.2", 5000), b"x")));
     packets.push((START + 900 * SECOND, udp(CLIENT, ("10.0.0.2", 5001), b"x")));
-    let without = run(&packets);
-    for step in [SECOND / 3, SECOND, 7 * SECOND] {
-        let (mut pipeline, mut told) = (Pipeline::new(settings()).unwrap(), Told::default());
+    let run = |step: Option<i64>| {
+        let (mut pipeline, mut told) = (Pipeline::with_detectors(settings(), ALARMS).unwrap(), Told::default());
         let mut now = START;
         for (at, data) in &packets {
-            while now < *at {
+            while let Some(step) = step.filter(|_| now < *at) {
                 pipeline.tick(Timestamp(now), &mut |output| told.take(output));
                 now += step;
             }
             pipeline.packet(&packet(*at, 1, data), &mut |output| told.take(output));
         }
         pipeline.finish(FlowEnd::Shutdown, &mut |output| told.take(output));
-        assert_eq!(told.text, without.text, "{step}");
+        told
+    };
+    let without = run(None);
+    assert!(without.findings >= 2, "{}", without.findings);
+    for step in [SECOND / 3, SECOND, 7 * SECOND] {
+        assert_eq!(run(Some(step)).text, without.text, "{step}");
+    }
+}
+
+fn finding(at: Timestamp, evidence: Vec<Evidence>) -> Finding {
+    Finding {
+        at,
+        first: at,
+        key: "k".to_owned(),
+        severity: Severity::Low,
+        confidence: 1,
+        techniques: vec![],
+        use_cases: vec![],
+        actor: None,
+        target: None,
+        summary: "s".to_owned(),
+        evidence,
+        sessions: vec![],
+        flows: vec![],
+        flow_count: 0,
+        scope: PacketScope::default(),
     }
 }
 
@@ -305,23 +350,7 @@ impl Detector for Watcher {
             assert_eq!(Some(flow.flow), observation.flow);
             let evidence =
                 Evidence { metric: "seen", value: f64::from(self.seen), threshold: f64::from(self.ticks), window_s: 0, samples: vec![] };
-            out.push(Finding {
-                at: observation.at,
-                first: observation.at,
-                key: "k".to_owned(),
-                severity: Severity::Low,
-                confidence: 1,
-                techniques: vec![],
-                use_cases: vec![],
-                actor: None,
-                target: None,
-                summary: "s".to_owned(),
-                evidence: vec![evidence],
-                sessions: vec![],
-                flows: vec![],
-                flow_count: 0,
-                scope: PacketScope::default(),
-            });
+            out.push(finding(observation.at, vec![evidence]));
         }
     }
     fn tick(&mut self, _: Timestamp, _: &mut Findings) {
