@@ -7,8 +7,16 @@ use glasshive_event::{FlowId, PacketMatch, PacketScope};
 fn build(_: &toml::Table, _: &Arc<Segment>) -> Result<Box<dyn Detector>, BuildError> {
     Err(BuildError { detector: "scan", why: "never built here".to_owned() })
 }
-static SCAN: DetectorDef =
-    DetectorDef { name: "scan", version: 3, site: Site::Wire, techniques: &["T1595"], use_cases: &[], summary: "Scans.", build };
+static SCAN: DetectorDef = DetectorDef {
+    name: "scan",
+    version: 3,
+    site: Site::Wire,
+    techniques: &["T1595"],
+    use_cases: &[],
+    summary: "Scans.",
+    topology: "t",
+    build,
+};
 
 fn finding() -> Finding {
     let actor = "10.0.0.1".parse().unwrap();
