@@ -30,7 +30,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 test: prerequisites-test lint ## formats, lints, tests with reduced numbers: what CI runs
-	$(CARGO) build --workspace --bins --locked
+	$(CARGO) build --workspace --bins --tests --locked
 	$(CARGO) test --workspace --locked -- --test-threads=4
 
 soak: prerequisites-test ## the full numbers; takes long, its table belongs in tests/SOAK.md

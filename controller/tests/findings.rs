@@ -113,7 +113,7 @@ async fn an_analyst_goes_from_a_finding_to_its_packets() {
     golden("finding.txt", &format!("{}\n", shown.join("\n")));
     golden("probes.txt", &hive.run("sessions --probes").await.ok());
     golden("session-wire.txt", &hive.run(&format!("session {}", session.short())).await.ok());
-    let line = format!("tshark -r finding-{id}/original.pcapng -Y '{}'", told.scope.display_filter());
+    let line = format!("tshark -r finding-{}/original.pcapng -Y '{}'", told.finding.short(), told.scope.display_filter());
     assert_eq!(copied, [line.as_str()]);
 
     // For programs: one object a line, and how each session was joined.

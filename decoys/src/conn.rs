@@ -1,7 +1,7 @@
 //! What a service talks to: a byte stream or the datagrams of one tuple, with counting, an idle
 //! deadline, replay of peeked bytes and a reset. It must never expose a socket.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
+use tokio_util::io::poll_read_buf;
 
 /// A byte stream a [`Conn`] can sit on.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {
@@ -157,10 +158,15 @@ impl Conn {
 
     /// Reads at most `max` bytes in one read; empty = the visitor closed its side.
     pub async fn read_some(&mut self, max: usize) -> io::Result<Bytes> {
-        let mut buf = BytesMut::with_capacity(max.min(16 * 1024));
-        let mut limited = (&mut *self).take(max as u64);
-        limited.read_buf(&mut buf).await?;
-        Ok(buf.freeze())
+        std::future::poll_fn(|cx| {
+            // Made when the visitor says something: a silent one must not cost a buffer.
+            let mut buf = BytesMut::with_capacity(max.min(16 * 1024)).limit(max);
+            match poll_read_buf(Pin::new(&mut *self), cx, &mut buf) {
+                Poll::Ready(result) => Poll::Ready(result.map(|_| buf.into_inner().freeze())),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Next datagram; `None` when the session is over.

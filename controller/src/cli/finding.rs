@@ -1,7 +1,7 @@
 //! `glasshive finding ID`
 
 use super::sessions::{did, flow_line, place, short};
-use super::{Shell, narrate};
+use super::{Shell, findings, narrate};
 use crate::ask::Request;
 use crate::fail::Failure;
 use crate::screen::{endpoint, lasted, number, plural, second, shown, story, wire};
@@ -69,7 +69,7 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     }
     shell.out.line("")?;
     shell.out.heading("packets")?;
-    let id = shown(finding, "finding");
+    let id = findings::short(finding);
     shell.out.line(&format!("glasshive export finding {id} --format pcapng -o finding-{id}"))?;
     // Whole on one line of its own: people copy it.
     shell.out.line(&tshark(finding).unwrap_or_default())
@@ -79,7 +79,7 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
 fn tshark(finding: &Value) -> Option<String> {
     let filter = finding.get("display_filter")?.as_str()?;
     // The filter is built from numbers and addresses; a quote in it would be ours to explain.
-    (!filter.contains('\'')).then(|| format!("tshark -r finding-{}/original.pcapng -Y '{filter}'", shown(finding, "finding")))
+    (!filter.contains('\'')).then(|| format!("tshark -r finding-{}/original.pcapng -Y '{filter}'", findings::short(finding)))
 }
 
 fn header(finding: &Value) -> Vec<[String; 3]> {
