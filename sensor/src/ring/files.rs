@@ -70,6 +70,8 @@ pub struct Purged {
     pub bytes: u64,
     /// Latest packet among them.
     pub until: Option<Timestamp>,
+    /// Last segment counted: one that a stop kept from being deleted is not counted again.
+    pub through: u64,
 }
 
 /// Something was lost in an interval.
@@ -212,17 +214,26 @@ impl RingDir {
             let index = super::index::Index::open(&self.index(serial)).ok().flatten()?;
             index.parts.iter().map(|part| part.latest).max()
         });
+        // Counted before it goes, so that a stop between loses no count.
+        let mut purged = self.purged();
+        let counted = serial <= purged.through;
+        if !counted {
+            purged.through = serial;
+            purged.segments = purged.segments.saturating_add(1);
+            purged.bytes = purged.bytes.saturating_add(bytes);
+            purged.packets = purged.packets.saturating_add(meta.map_or(0, |meta| meta.packets));
+            purged.until = purged.until.max(last);
+        }
+        let note = serde_json::to_vec(&purged).map_err(io::Error::other)?;
+        let write = || glasshive_journal::disk::write_atomic(&self.0.join("purged.json"), &note);
+        let noted = counted || write().is_ok();
         remove(&path)?;
         remove(&self.index(serial))?;
         remove(&self.meta_path(serial))?;
-        let mut purged = self.purged();
-        purged.segments += 1;
-        purged.bytes = purged.bytes.saturating_add(bytes);
-        purged.packets = purged.packets.saturating_add(meta.map_or(0, |meta| meta.packets));
-        purged.until = purged.until.max(last);
-        let bytes = serde_json::to_vec(&purged).map_err(io::Error::other)?;
-        // Full disks take no new file: what was freed is worth more than the count.
-        let _ = glasshive_journal::disk::write_atomic(&self.0.join("purged.json"), &bytes);
+        if !noted {
+            // A full disk took no new file; now there is room, and what was freed is worth more than the count.
+            let _ = write();
+        }
         Ok(())
     }
 
@@ -301,7 +312,12 @@ mod tests {
         let expected = [Segment { serial: 3, hidden: false, bytes: 3 }, Segment { serial: 4, hidden: true, bytes: 2 }];
         assert_eq!(ring.segments().unwrap(), expected);
         ring.purge(3).unwrap();
-        assert_eq!(ring.purged(), Purged { segments: 1, packets: 7, bytes: 3, until: Some(Timestamp(9)) });
+        let counted = Purged { segments: 1, packets: 7, bytes: 3, until: Some(Timestamp(9)), through: 3 };
+        assert_eq!(ring.purged(), counted);
+        // A stop after the count and before the deletion: it goes, and is not counted twice.
+        std::fs::write(ring.segment(3), "abc").unwrap();
+        ring.purge(3).unwrap();
+        assert_eq!(ring.purged(), counted);
         assert_eq!(ring.segments().unwrap().len(), 1);
         assert!(ring.open(4).is_ok() && ring.open(3).is_err());
         assert_eq!(std::fs::read_dir(ring.path()).unwrap().count(), 2);
