@@ -154,8 +154,9 @@ fn default_offset() -> u16 {
 fn default_tproxy_port() -> u16 {
     7_400
 }
+/// Below the ports the kernel gives to connections going out, so that none of them is in the way.
 fn default_passive() -> (u16, u16) {
-    (40_000, 40_063)
+    (30_000, 30_063)
 }
 
 impl Config {
@@ -199,7 +200,7 @@ pub fn load(path: &Path, state_dir: Option<&Path>) -> Result<Config, ConfigError
     }
     let (first, last) = config.passive_ports;
     if first == 0 || last < first || last - first >= 1024 {
-        return Err(loaded.refuse("passive_ports", "must be [first, last] with at most 1024 ports, such as [40000, 40063]"));
+        return Err(loaded.refuse("passive_ports", "must be [first, last] with at most 1024 ports, such as [30000, 30063]"));
     }
     Ok(loaded.value)
 }

@@ -326,7 +326,15 @@ pub fn is_root_tcp(session: &serde_json::Value) -> bool {
     session["transport"] == "tcp" && session["parent"].is_null()
 }
 
-/// A loopback port nobody uses now.
+/// A loopback port nobody uses now, and which the kernel gives to nobody either: a daemon that is
+/// started again must find it free.
 pub fn free_port() -> crate::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    (0..10_000)
+        .find_map(|_| {
+            let next = std::process::id().wrapping_mul(37).wrapping_add(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+            let port = u16::try_from(10_000 + next % 10_000).ok()?;
+            std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+        })
+        .context("no loopback port between 10000 and 20000 is free")
 }
