@@ -173,8 +173,8 @@ pub(crate) fn check_shape(def: &DetectorDef, finding: &Finding) {
     assert!(finding.flow_count >= finding.flows.len() as u64 && finding.confidence <= 100, "{finding:?}");
 }
 
-/// How many cases a property is tried with.
-/// Each case is a whole story, not a mutated message: a soak's million of them would take hours.
+/// How many cases a property is tried with. Each is a whole story, not a mutated message: a soak's
+/// million of them would take hours.
 pub(crate) fn cases() -> u32 {
     std::env::var("GLASSHIVE_FUZZ").ok().and_then(|number| number.parse().ok()).unwrap_or(10_000).min(50_000)
 }
