@@ -31,7 +31,7 @@ lint:
 
 test: prerequisites-test lint ## formats, lints, tests with reduced numbers: what CI runs
 	$(CARGO) build --workspace --bins --tests --locked
-	$(CARGO) test --workspace --locked -- --test-threads=4
+	$(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=4
 
 soak: prerequisites-test ## the full numbers; takes long, its table belongs in tests/SOAK.md
 	$(CARGO) build --release --workspace --bins --locked

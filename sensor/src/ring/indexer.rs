@@ -23,10 +23,17 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Time between looks at a segment that does not grow.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// A segment to be read through.
+struct Unread {
+    serial: u64,
+    /// It was there before this process began it.
+    recovered: bool,
+}
+
 pub(super) struct Indexer {
     dir: RingDir,
     shared: Arc<Shared>,
-    waiting: VecDeque<u64>,
+    waiting: VecDeque<Unread>,
     work: Option<Work>,
 }
 
@@ -101,38 +108,29 @@ struct Work {
 
 impl Indexer {
     pub(super) fn new(dir: RingDir, shared: Arc<Shared>, unread: VecDeque<u64>) -> Self {
-        Self { dir, shared, waiting: unread, work: None }
+        let waiting = unread.into_iter().map(|serial| Unread { serial, recovered: true }).collect();
+        Self { dir, shared, waiting, work: None }
     }
 
     pub(super) fn run(mut self) {
         super::niceness(19);
-        let recovered = self.waiting.len();
-        let mut done = 0;
         let mut stopped: Option<Instant> = None;
         loop {
-            if self.shared.stop.load(Relaxed) {
-                // What is not read through now is at the next start.
-                if stopped.get_or_insert_with(Instant::now).elapsed() > FAREWELL {
-                    return;
-                }
-                if done < recovered {
-                    self.waiting.clear();
-                    done = recovered;
-                }
+            let stopping = self.shared.stop.load(Relaxed);
+            // What is not read through by then is at the next start.
+            if stopping && stopped.get_or_insert_with(Instant::now).elapsed() > FAREWELL {
+                return;
             }
             if self.work.is_none() {
-                if self.waiting.is_empty() {
-                    self.waiting.append(&mut self.shared.lock().begun);
-                }
-                if let Some(serial) = self.waiting.pop_front() {
-                    self.work = Work::begin(&self.dir, serial, done < recovered)
+                self.take_up(stopping);
+                if let Some(Unread { serial, recovered }) = self.waiting.pop_front() {
+                    self.work = Work::begin(&self.dir, serial, recovered)
                         .inspect_err(|error| tracing::warn!(serial, %error, "a segment cannot be read through"))
                         .ok()
                         .flatten();
-                    done += 1;
                     continue;
                 }
-                if self.shared.stop.load(Relaxed) {
+                if stopping {
                     return;
                 }
                 self.pause();
@@ -147,6 +145,18 @@ impl Indexer {
                     tracing::warn!(serial, %error, "a segment cannot be read through; carving reads it without an index");
                 }
             }
+        }
+    }
+
+    /// Takes up the segments begun meanwhile: behind those found at the start, but before them once time is short.
+    fn take_up(&mut self, stopping: bool) {
+        let begun = std::mem::take(&mut self.shared.lock().begun);
+        let mut begun: VecDeque<_> = begun.into_iter().map(|serial| Unread { serial, recovered: false }).collect();
+        if stopping {
+            begun.append(&mut self.waiting);
+            self.waiting = begun;
+        } else {
+            self.waiting.append(&mut begun);
         }
     }
 
