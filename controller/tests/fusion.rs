@@ -502,7 +502,7 @@ fn of(told: &[StoredFinding], detector: &str) -> BTreeSet<FindingId> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("GLASSHIVE_FUZZ").ok().and_then(|n| n.parse::<u32>().ok()).map_or(24, |n| (n / 100).max(1)),
+        cases: std::env::var("GLASSHIVE_FUZZ").ok().and_then(|n| n.parse::<u32>().ok()).map_or(24, |n| (n / 100).clamp(1, 500)),
         max_shrink_iters: 60,
         failure_persistence: None,
         ..ProptestConfig::default()

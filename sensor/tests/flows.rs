@@ -402,7 +402,7 @@ fn wire_detectors_see_every_observation_and_their_findings_come_out() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(fuzz_cases()))]
+    #![proptest_config(ProptestConfig::with_cases(fuzz_cases().min(50_000)))]
 
     /// Hostile segments over a few tuples, more than there is room for: every packet ends in exactly one flow, every
     /// flow has one last record, and the same comes out again, ticks or not.
