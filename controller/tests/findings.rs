@@ -211,19 +211,23 @@ async fn the_doctor_names_what_is_wrong_and_what_helps() {
     hive.run("enroll eye-9 --net dmz --role sensor").await.ok();
     let ill = hive.run("doctor").await;
     assert_eq!(ill.code, 1, "{ill:?}");
-    for said in
-        ["node edge-1: 3 not kept within a day", "net dmz: only 1 of 11 sessions have a flow", "no NAT between", "9.1 % of 11 sessions"]
-    {
+    for said in [
+        "node edge-1: 3 not kept within a day",
+        "net dmz: no segment list",
+        "net dmz: only 1 of 11 sessions have a flow",
+        "no NAT between",
+        "9.1 % of 11 sessions",
+    ] {
         assert!(ill.out.contains(said), "{said}: {}", ill.out);
     }
-    assert!(ill.err.contains("2 things are wrong"), "{ill:?}");
+    assert!(ill.err.contains("3 things are wrong"), "{ill:?}");
     assert!(ill.out.lines().all(|line| line.starts_with("  ") || line.chars().count() <= 80), "{}", ill.out);
     let said = hive.run("doctor --json").await;
     let objects: Vec<serde_json::Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |kind: &str| objects.iter().filter(|object| object["type"] == kind).collect::<Vec<_>>();
     assert_eq!(
         (of("trouble").len(), of("net")[0]["sessions_joined"].as_u64(), of("net")[0]["by_interval"].as_u64()),
-        (2, Some(1), Some(1))
+        (3, Some(1), Some(1))
     );
     assert_eq!(of("fusion")[0]["running"], true);
     assert!(of("node").iter().any(|node| node["node"] == "eye-1"));

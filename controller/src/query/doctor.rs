@@ -73,7 +73,8 @@ pub(super) async fn run(cx: &Context, sink: &mut Sink) -> Result<Option<String>,
     for rate in cx.store.join_rates(query).await? {
         let sensors = all.values().filter(|node| is(node, "net", &rate.net) && is(node, "role", "sensor") && is(node, "state", "enrolled"));
         let sensors = sensors.count() as u64;
-        judge_net(&rate, sensors, &mut troubles);
+        let listed = cx.config.net.get(&rate.net).is_some_and(|net| net.segment.is_some());
+        judge_net(&rate, sensors, listed, &mut troubles);
         let mut net = sight::join_rate(&rate);
         if let Value::Object(map) = &mut net {
             map.insert("sensors".to_owned(), json!(sensors));
@@ -164,10 +165,18 @@ fn judge_node(name: &str, node: &Map<String, Value>, now: i64, troubles: &mut Tr
     }
 }
 
-fn judge_net(rate: &JoinRate, sensors: u64, troubles: &mut Troubles) {
+/// `listed`: whether the controller has the net's segment list.
+fn judge_net(rate: &JoinRate, sensors: u64, listed: bool, troubles: &mut Troubles) {
     let about = format!("net {}", rate.net);
     if rate.flows_seen == 0 && sensors == 0 {
         return;
+    }
+    if !listed {
+        troubles.add(
+            &about,
+            "no segment list: detectors do not know which ports should answer",
+            format!("glasshive-decoys check --segment > FILE on each node, then segment = \"FILE\" in [net.{}]", rate.net),
+        );
     }
     let poor = |part: u64, all: u64| all >= FEW && (part as f64) < JOINED * all as f64;
     let remedy = "the sensor must see the decoys' own tuples (no NAT between), all of the segment, and be enrolled in the same net";
@@ -197,8 +206,15 @@ fn judge_fusion(status: &Status, troubles: &mut Troubles) {
     }
     let unseen = status.dropped.saturating_add(status.skipped).saturating_add(status.missing);
     if unseen > 0 {
-        let what =
-            format!("{} findings dropped, {} observations skipped, {} records gone unseen", status.dropped, status.skipped, status.missing);
+        let what = format!(
+            "{} dropped, {} skipped, {} gone unseen",
+            plural(status.dropped, "finding"),
+            plural(status.skipped, "observation"),
+            plural(status.missing, "record")
+        );
         add(what, "give the store more room, or look at fewer nets with one controller");
     }
 }
+
+#[cfg(test)]
+mod tests;

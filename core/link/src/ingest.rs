@@ -73,8 +73,8 @@ pub enum Refusal {
         /// First record that does not fit.
         seq: u64,
     },
-    /// Not well-formed blocks of records of this log.
-    #[error("damaged batch: {0}")]
+    /// Not well-formed blocks of records of this log, or a log of another node.
+    #[error("batch refused: {0}")]
     Damaged(String),
     /// No room: try later.
     #[error("the controller's store is full")]
