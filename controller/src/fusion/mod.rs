@@ -120,7 +120,12 @@ impl Settings {
             let list = match &net.segment {
                 None => Segment::default(),
                 Some(path) => {
-                    let fail = |why: String| Failure::usage(format!("net.{name}.segment: {}: {why}", path.display()));
+                    let fail = |why: String| {
+                        Failure::usage(format!(
+                            "net.{name}.segment: {}: {why}; print one with: glasshive-decoys check --segment",
+                            path.display()
+                        ))
+                    };
                     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
                     Segment::parse(&text).map_err(fail)?
                 }
@@ -158,4 +163,44 @@ pub fn check(detect: &BTreeMap<String, toml::Table>) -> Result<(), (String, Stri
         settings.build(def, "").map_err(|error| (name.clone(), error.to_string()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    fn settings(list: Option<&str>) -> Result<Settings, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, file) = (dir.path().join("controller.toml"), dir.path().join("segment.toml"));
+        if let Some(list) = list {
+            std::fs::write(&file, list).unwrap();
+        }
+        let net = "vantage = \"inside\"\nowner = \"o\"\npurpose = \"p\"\nlegal_basis = \"l\"\nretention = \"90d\"\n";
+        std::fs::write(&path, format!("[net.dmz]\nsegment = {file:?}\n{net}[net.office]\n{net}")).unwrap();
+        let config = Config::load(&Overrides { config: Some(path), ..Overrides::default() }).unwrap();
+        Settings::of(&config).map_err(|failure| failure.to_string().replace(&dir.path().display().to_string(), "/d"))
+    }
+
+    #[test]
+    fn a_net_has_its_list_and_vantage() {
+        let settings = settings(Some("version = 1\ndecoys = [\"10.0.0.7\"]\n")).unwrap();
+        let (dmz, office) = (&settings.segments["dmz"], &settings.segments["office"]);
+        assert!(dmz.is_decoy("10.0.0.7".parse().unwrap()) && office.is_empty());
+        assert_eq!((dmz.vantage, office.vantage), (glasshive_detect::Vantage::Inside, glasshive_detect::Vantage::Inside));
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_names_key_file_and_remedy() {
+        for (list, why) in [
+            (None, "No such file"),
+            (Some("version = 2\n"), "version 2 is not known to this build; it reads 1"),
+            (Some("version = 1\ndecoy = []\n"), "unknown field `decoy`"),
+            (Some("{"), "TOML"),
+        ] {
+            let error = settings(list).unwrap_err();
+            assert!(error.starts_with("net.dmz.segment: /d/segment.toml: ") && error.contains(why), "{error}");
+            assert!(error.ends_with("glasshive-decoys check --segment") && !error.contains('\n'), "{error}");
+        }
+    }
 }
