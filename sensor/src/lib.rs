@@ -12,7 +12,8 @@ pub mod config;
 pub mod daemon;
 pub mod decode;
 pub mod flow;
-pub mod peek;
+#[cfg(test)]
+mod frames;
 pub mod pipeline;
 pub mod read;
 pub mod ring;

@@ -11,6 +11,7 @@ pub mod community_id;
 pub mod dns;
 pub mod http;
 pub mod ja;
+pub mod layers;
 pub mod magic;
 pub mod probe;
 pub mod proxy;

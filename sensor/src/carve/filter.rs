@@ -1,10 +1,10 @@
 //! Testing a packet with the whole selection.
 
-use crate::peek::{Layer, layers};
-use glasshive_event::{PacketMatch, PacketScope, Timestamp, Tuple};
+use glasshive_event::{Endpoint, PacketMatch, PacketScope, Timestamp, Tuple};
 use glasshive_link::carve::CarveError;
+use glasshive_proto::layers::{Layer, layers};
 use pcap::{BpfProgram, Capture, Linktype};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Which packets are meant: all three together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,8 +73,8 @@ impl Filter {
     }
 
     fn in_communities(&self, layer: &Layer) -> bool {
-        let (Some(protocol), Tuple { source, destination }) = (layer.protocol, layer.ends) else { return false };
-        let id = glasshive_proto::community_id::community_id(protocol, source.ip, source.port, destination.ip, destination.port);
+        let (Some(protocol), Layer { source, destination, .. }) = (layer.protocol, layer) else { return false };
+        let id = glasshive_proto::community_id::community_id(protocol, source.ip(), source.port(), destination.ip(), destination.port());
         id.is_some_and(|id| self.selection.communities.contains(&id))
     }
 }
@@ -85,10 +85,8 @@ pub(super) fn in_time(one: &PacketMatch, first: Timestamp, last: Timestamp) -> b
 }
 
 fn is(one: &PacketMatch, at: Timestamp, layer: &Layer) -> bool {
-    let mut ends = layer.ends;
-    if !layer.ports {
-        (ends.source.port, ends.destination.port) = (0, 0);
-    }
+    let end = |end: SocketAddr| Endpoint { ip: end.ip(), port: if layer.ports { end.port() } else { 0 } };
+    let ends = Tuple { source: end(layer.source), destination: end(layer.destination) };
     if layer.later_fragment && (one.a.is_some() || one.b.is_some()) {
         return PacketMatch { a_port: None, b_port: None, ..one.clone() }.matches(at, layer.protocol, Some(ends));
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::peek::tests as frames;
+use crate::frames;
 use crate::ring::tests::{scratch, settings, write};
 use crate::ring::{LossSpan, RingSettings};
 use glasshive_event::{PacketMatch, PacketScope, Timestamp};

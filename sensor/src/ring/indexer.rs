@@ -72,7 +72,7 @@ impl Reading {
             self.packets += 1;
             self.first = self.first.min(packet.at);
             self.last = self.last.max(packet.at);
-            self.builder.add(offset, behind, packet.at, &crate::peek::layers(self.link_type, packet.data));
+            self.builder.add(offset, behind, packet.at, &glasshive_proto::layers::layers(self.link_type, packet.data));
         } else {
             match kind {
                 glasshive_pcapng::block_type::INTERFACE => {

@@ -1,7 +1,7 @@
 use super::verify::verify;
 use super::*;
 use crate::capture::{Pool, Snapshot, testing};
-use crate::peek::tests as frames;
+use crate::frames;
 use glasshive_journal::disk::used_bytes;
 use glasshive_pcapng::{Block, BlockReader};
 use proptest::prelude::*;

@@ -2,13 +2,10 @@
 //! keep derived connections apart from captured ones. Bounded; a frame that says nothing is `None`.
 
 use glasshive_event::{Endpoint, Tuple};
+use glasshive_pcapng::link_type;
+use glasshive_proto::layers::layers;
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// VLAN tags looked through.
-const TAGS: usize = 4;
-/// IPv6 extension headers looked through.
-const EXTENSIONS: usize = 8;
+use std::net::{IpAddr, SocketAddr};
 
 /// What a frame is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,83 +16,12 @@ pub(super) struct Seen {
     pub(super) ends: Tuple,
 }
 
-/// The ends of a frame of a pcap link type.
+/// The outermost ends of a frame of a pcap link type.
 pub(super) fn seen(link_type: u16, frame: &[u8]) -> Option<Seen> {
-    match link_type {
-        1 => ether(frame.get(12..)?),
-        // Null and loopback: the address family tells what an IP version tells too.
-        0 | 108 => ip(frame.get(4..)?),
-        101 | 228 | 229 => ip(frame),
-        // Linux cooked, versions 1 and 2.
-        113 => ether(frame.get(14..)?),
-        276 => ether_type(two(frame, 0)?, frame.get(20..)?),
-        _ => None,
-    }
-}
-
-fn two(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk::<2>().map(|pair| u16::from_be_bytes(*pair))
-}
-
-/// From the type field on.
-fn ether(mut bytes: &[u8]) -> Option<Seen> {
-    for _ in 0..TAGS {
-        match two(bytes, 0)? {
-            0x8100 | 0x88a8 | 0x9100 => bytes = bytes.get(4..)?,
-            kind => return ether_type(kind, bytes.get(2..)?),
-        }
-    }
-    None
-}
-
-fn ether_type(kind: u16, bytes: &[u8]) -> Option<Seen> {
-    match kind {
-        0x0800 | 0x86dd => ip(bytes),
-        0x0806 => {
-            let end = |at: usize| Some(Endpoint { ip: Ipv4Addr::from(*bytes.get(at..)?.first_chunk::<4>()?).into(), port: 0 });
-            Some(Seen { protocol: None, ends: Tuple { source: end(14)?, destination: end(24)? } })
-        }
-        _ => None,
-    }
-}
-
-fn ip(bytes: &[u8]) -> Option<Seen> {
-    match bytes.first()? >> 4 {
-        4 => {
-            let head = usize::from(bytes.first()? & 15) * 4;
-            let end = |at: usize| Some(IpAddr::from(Ipv4Addr::from(*bytes.get(at..)?.first_chunk::<4>()?)));
-            let fragment = two(bytes, 6)? & 0x1fff != 0;
-            let rest = if fragment || head < 20 { &[] } else { bytes.get(head..).unwrap_or_default() };
-            Some(transport(*bytes.get(9)?, end(12)?, end(16)?, rest))
-        }
-        6 => {
-            let end = |at: usize| Some(IpAddr::from(Ipv6Addr::from(*bytes.get(at..)?.first_chunk::<16>()?)));
-            let (source, destination) = (end(8)?, end(24)?);
-            let (mut protocol, mut rest) = (*bytes.get(6)?, bytes.get(40..).unwrap_or_default());
-            for _ in 0..EXTENSIONS {
-                let skip = match protocol {
-                    0 | 43 | 60 | 135 => rest.get(1).map(|length| (usize::from(*length) + 1) * 8),
-                    44 if two(rest, 2).is_some_and(|offset| offset & 0xfff8 != 0) => {
-                        return Some(transport(*rest.first()?, source, destination, b""));
-                    }
-                    44 => Some(8),
-                    51 => rest.get(1).map(|length| (usize::from(*length) + 2) * 4),
-                    _ => break,
-                };
-                let (Some(next), Some(skip)) = (rest.first(), skip) else { break };
-                protocol = *next;
-                rest = rest.get(skip..).unwrap_or_default();
-            }
-            Some(transport(protocol, source, destination, rest))
-        }
-        _ => None,
-    }
-}
-
-fn transport(protocol: u8, source: IpAddr, destination: IpAddr, rest: &[u8]) -> Seen {
-    let port = |at| if matches!(protocol, 6 | 17 | 132) { two(rest, at).unwrap_or(0) } else { 0 };
-    let ends = Tuple { source: Endpoint { ip: source, port: port(0) }, destination: Endpoint { ip: destination, port: port(2) } };
-    Seen { protocol: Some(protocol), ends }
+    let layers = layers(link_type, frame);
+    let layer = layers.iter().next()?;
+    let end = |end: SocketAddr| Endpoint { ip: end.ip(), port: if layer.ports { end.port() } else { 0 } };
+    Some(Seen { protocol: layer.protocol, ends: Tuple { source: end(layer.source), destination: end(layer.destination) } })
 }
 
 /// Ports between pairs of hosts that any captured bytes show, at whatever depth: also within
@@ -168,7 +94,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 /// The ports behind two addresses that stand at `start`, if they are those of an IP header.
 fn ports(frame: &[u8], start: usize, from: IpAddr, to: IpAddr) -> Option<(IpAddr, u16, IpAddr, u16)> {
     let head = start.checked_sub(if from.is_ipv4() { 12 } else { 8 })?;
-    let seen = ip(frame.get(head..)?)?;
+    let seen = seen(link_type::RAW_IP, frame.get(head..)?)?;
     let (source, destination) = (seen.ends.source, seen.ends.destination);
     ((source.ip, destination.ip) == (from, to)).then_some((from, source.port, to, destination.port))
 }

@@ -1,8 +1,9 @@
 //! Making a part: pairs of number and offset are gathered, sorted once, and written as lists.
 
 use super::{BLOCK, ENTRY, HEAD, Key, MAGIC, STRETCH};
-use crate::peek::{Layer, Layers};
-use glasshive_event::{Timestamp, Tuple};
+use glasshive_event::Timestamp;
+use glasshive_proto::layers::{Layer, Layers};
+use std::net::SocketAddr;
 
 /// Pairs a part holds; 16 MiB while it is made.
 const MAX_PAIRS: usize = 1 << 20;
@@ -26,7 +27,7 @@ pub struct Builder {
     packets: u32,
     pairs: Vec<(u64, u32)>,
     times: Vec<Time>,
-    flows: Vec<Option<(u8, Tuple, u64)>>,
+    flows: Vec<Option<(u8, SocketAddr, SocketAddr, u64)>>,
 }
 
 impl Builder {
@@ -64,11 +65,11 @@ impl Builder {
         let Ok(place) = u32::try_from(offset / 4) else { return };
         let first = self.pairs.len();
         for layer in layers.iter() {
-            self.pairs.push((Key::Address(layer.ends.source.ip).number(), place));
-            self.pairs.push((Key::Address(layer.ends.destination.ip).number(), place));
+            self.pairs.push((Key::Address(layer.source.ip()).number(), place));
+            self.pairs.push((Key::Address(layer.destination.ip()).number(), place));
             if layer.ports {
-                self.pairs.push((Key::Port(layer.ends.source.port).number(), place));
-                self.pairs.push((Key::Port(layer.ends.destination.port).number(), place));
+                self.pairs.push((Key::Port(layer.source.port()).number(), place));
+                self.pairs.push((Key::Port(layer.destination.port()).number(), place));
             }
             if layer.later_fragment {
                 self.pairs.push((Key::LaterFragment.number(), place));
@@ -107,18 +108,18 @@ impl Builder {
         if layer.later_fragment {
             return None;
         }
-        let Tuple { source, destination } = layer.ends;
-        let slot = usize::from(source.port ^ destination.port) ^ usize::from(last(source.ip)) ^ usize::from(last(destination.ip)) << 2;
+        let Layer { source, destination, .. } = *layer;
+        let slot =
+            usize::from(source.port() ^ destination.port()) ^ usize::from(last(source.ip())) ^ usize::from(last(destination.ip())) << 2;
         let slot = self.flows.get_mut(slot % REMEMBERED)?;
-        if let Some((known, ends, number)) = slot
-            && *known == protocol
-            && *ends == layer.ends
+        if let Some((known, from, to, number)) = slot
+            && (*known, *from, *to) == (protocol, source, destination)
         {
             return Some(*number);
         }
-        let id = glasshive_proto::community_id::community_id(protocol, source.ip, source.port, destination.ip, destination.port)?;
+        let id = glasshive_proto::community_id::community_id(protocol, source.ip(), source.port(), destination.ip(), destination.port())?;
         let number = Key::Flow(&id).number();
-        *slot = Some((protocol, layer.ends, number));
+        *slot = Some((protocol, source, destination, number));
         Some(number)
     }
 

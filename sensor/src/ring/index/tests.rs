@@ -1,6 +1,7 @@
 use super::*;
-use crate::peek::{layers, tests as packets};
+use crate::frames as packets;
 use glasshive_event::Timestamp;
+use glasshive_proto::layers::layers;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -3,9 +3,8 @@
 //!
 //! It judges nothing, keeps nothing and allocates nothing; bytes it cannot read end the walk.
 
-use glasshive_event::{Endpoint, Tuple};
-use glasshive_proto::{ParseError, Reader};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crate::reader::{ParseError, Reader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Layers kept of one packet.
 pub const MAX_LAYERS: usize = 4;
@@ -17,8 +16,10 @@ const MAX_HEADERS: u32 = 24;
 pub struct Layer {
     /// IP protocol number; `None` is ARP.
     pub protocol: Option<u8>,
-    /// Ends. Ports are 0 where there are none; for ICMP they are type and code of the message.
-    pub ends: Tuple,
+    /// Who sent it. The port is 0 where there is none; for ICMP it is the type of the message.
+    pub source: SocketAddr,
+    /// To whom. The port is 0 where there is none; for ICMP it is the code of the message.
+    pub destination: SocketAddr,
     /// Ports are there.
     pub ports: bool,
     /// A fragment behind the first: its ports are not in it.
@@ -128,9 +129,8 @@ fn arp(reader: &mut Reader<'_>, found: &mut Layers) -> Walk {
     let source = IpAddr::V4(Ipv4Addr::from(reader.array::<4>("sender")?));
     reader.skip(6, "target")?;
     let destination = IpAddr::V4(Ipv4Addr::from(reader.array::<4>("target")?));
-    let end = |ip| Endpoint { ip, port: 0 };
-    let ends = Tuple { source: end(source), destination: end(destination) };
-    found.push(Layer { protocol: None, ends, ports: false, later_fragment: false });
+    let end = |ip| SocketAddr::new(ip, 0);
+    found.push(Layer { protocol: None, source: end(source), destination: end(destination), ports: false, later_fragment: false });
     Ok(())
 }
 
@@ -197,7 +197,8 @@ fn ipv6(reader: &mut Reader<'_>, found: &mut Layers) -> Walk {
 fn transport(protocol: u8, source: IpAddr, destination: IpAddr, fragment: bool, reader: &mut Reader<'_>, found: &mut Layers) -> Walk {
     let mut layer = Layer {
         protocol: Some(protocol),
-        ends: Tuple { source: Endpoint { ip: source, port: 0 }, destination: Endpoint { ip: destination, port: 0 } },
+        source: SocketAddr::new(source, 0),
+        destination: SocketAddr::new(destination, 0),
         ports: false,
         later_fragment: fragment,
     };
@@ -208,13 +209,13 @@ fn transport(protocol: u8, source: IpAddr, destination: IpAddr, fragment: bool, 
     let rest = reader.peek();
     match (protocol, rest.first_chunk::<4>()) {
         (6 | 17 | 132, Some([a, b, c, d])) => {
-            layer.ends.source.port = u16::from_be_bytes([*a, *b]);
-            layer.ends.destination.port = u16::from_be_bytes([*c, *d]);
+            layer.source.set_port(u16::from_be_bytes([*a, *b]));
+            layer.destination.set_port(u16::from_be_bytes([*c, *d]));
             layer.ports = true;
         }
         (1 | 58, Some([kind, code, ..])) => {
-            layer.ends.source.port = u16::from(*kind);
-            layer.ends.destination.port = u16::from(*code);
+            layer.source.set_port(u16::from(*kind));
+            layer.destination.set_port(u16::from(*code));
         }
         _ => {}
     }
@@ -223,11 +224,11 @@ fn transport(protocol: u8, source: IpAddr, destination: IpAddr, fragment: bool, 
         4 | 41 => ip(reader, found),
         47 => gre(reader, found),
         // VXLAN (RFC 7348) and Geneve (RFC 8926) by their ports.
-        17 if layer.ends.destination.port == 4789 => {
+        17 if layer.destination.port() == 4789 => {
             reader.skip(16, "vxlan")?;
             if found.pass() { ethernet(reader, found) } else { Ok(()) }
         }
-        17 if layer.ends.destination.port == 6081 => {
+        17 if layer.destination.port() == 6081 => {
             reader.skip(8, "udp")?;
             let options = usize::from(reader.u8("geneve")? & 0x3f) * 4;
             reader.skip(1, "flags")?;
@@ -236,8 +237,8 @@ fn transport(protocol: u8, source: IpAddr, destination: IpAddr, fragment: bool, 
             payload(kind, reader, found)
         }
         // An error quotes what it is about (RFC 792, RFC 4443 §2.1).
-        1 if matches!(layer.ends.source.port, 3 | 4 | 5 | 11 | 12) => reader.skip(8, "icmp").and_then(|()| ip(reader, found)),
-        58 if matches!(layer.ends.source.port, 1..=4) => reader.skip(8, "icmp").and_then(|()| ip(reader, found)),
+        1 if matches!(layer.source.port(), 3 | 4 | 5 | 11 | 12) => reader.skip(8, "icmp").and_then(|()| ip(reader, found)),
+        58 if matches!(layer.source.port(), 1..=4) => reader.skip(8, "icmp").and_then(|()| ip(reader, found)),
         _ => Ok(()),
     }
 }
@@ -255,18 +256,18 @@ fn gre(reader: &mut Reader<'_>, found: &mut Layers) -> Walk {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// An Ethernet frame of IPv4 with that protocol and payload.
-    pub(crate) fn frame(protocol: u8, source: [u8; 4], destination: [u8; 4], fragment: u16, payload: &[u8]) -> Vec<u8> {
+    fn frame(protocol: u8, source: [u8; 4], destination: [u8; 4], fragment: u16, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
         out.extend(ip4(protocol, source, destination, fragment, payload));
         out
     }
 
-    pub(crate) fn ip4(protocol: u8, source: [u8; 4], destination: [u8; 4], fragment: u16, payload: &[u8]) -> Vec<u8> {
+    fn ip4(protocol: u8, source: [u8; 4], destination: [u8; 4], fragment: u16, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![0x45, 0];
         out.extend(((20 + payload.len()) as u16).to_be_bytes());
         out.extend([0, 1]);
@@ -278,7 +279,7 @@ pub(crate) mod tests {
         out
     }
 
-    pub(crate) fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
+    fn udp(source: u16, destination: u16, payload: &[u8]) -> Vec<u8> {
         let mut out = [source.to_be_bytes(), destination.to_be_bytes(), ((8 + payload.len()) as u16).to_be_bytes(), [0, 0]].concat();
         out.extend(payload);
         out
@@ -289,7 +290,7 @@ pub(crate) mod tests {
             .iter()
             .map(|layer| {
                 let fragment = if layer.later_fragment { " fragment" } else { "" };
-                format!("{:?} {}>{}{fragment}", layer.protocol, layer.ends.source, layer.ends.destination)
+                format!("{:?} {}>{}{fragment}", layer.protocol, layer.source, layer.destination)
             })
             .collect()
     }
@@ -345,7 +346,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(crate::cases()))]
+        #![proptest_config(ProptestConfig::with_cases(crate::tests::cases()))]
         #[test]
         fn any_bytes_end(link in prop_oneof![Just(1u16), Just(101), Just(113), Just(276), Just(0)], data in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(layers(link, &data).iter().count() <= MAX_LAYERS);
