@@ -2,20 +2,15 @@
 //! tshark counts them.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod build;
+
+use build::corpus;
 use glasshive_event::flow::{Flow, FlowEnd};
 use glasshive_event::observation::Fact;
 use glasshive_pcapng::Packets;
 use glasshive_sensor::pipeline::{Counts, Output, Packet, Pipeline, Settings};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-
-fn corpus() -> Option<PathBuf> {
-    let found = std::env::var_os("GLASSHIVE_CORPUS").map(PathBuf::from);
-    if found.is_none() {
-        println!("not run: GLASSHIVE_CORPUS is not set");
-    }
-    found
-}
+use std::path::Path;
 
 /// Path, field → values.
 fn truth(corpus: &Path) -> BTreeMap<(String, String), Vec<String>> {

@@ -2,21 +2,16 @@
 //! finding names, cut out with tshark by the finding's own filter, give it again with the same id.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod build;
+
+use build::corpus;
 use glasshive_detect::{Finding, Severity};
 use glasshive_event::FindingId;
 use glasshive_event::flow::FlowEnd;
 use glasshive_pcapng::Packets;
 use glasshive_sensor::pipeline::{Output, Packet, Pipeline, Settings};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-fn corpus() -> Option<PathBuf> {
-    let found = std::env::var_os("GLASSHIVE_CORPUS").map(PathBuf::from);
-    if found.is_none() {
-        println!("not run: GLASSHIVE_CORPUS is not set");
-    }
-    found
-}
+use std::path::Path;
 
 /// The last word of every finding of a file, with its detector's name.
 fn findings(path: &Path) -> BTreeMap<FindingId, (&'static str, Finding)> {

@@ -1,4 +1,4 @@
-//! Frames made by hand, and the pipeline run over them.
+//! Frames made by hand and the pipeline run over them, and where captures are.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use glasshive_event::Timestamp;
@@ -6,6 +6,7 @@ use glasshive_event::flow::{Flow, FlowEnd};
 use glasshive_event::observation::{Fact, Malformed};
 use glasshive_sensor::pipeline::{Counts, Output, Packet, Pipeline, Settings};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -17,6 +18,15 @@ pub const ACK: u8 = 16;
 pub const START: i64 = 1_767_225_600_000_000_000;
 pub const MS: i64 = 1_000_000;
 pub const SECOND: i64 = 1_000_000_000;
+
+/// Where the labelled captures are; says so when nobody told.
+pub fn corpus() -> Option<PathBuf> {
+    let found = std::env::var_os("GLASSHIVE_CORPUS").map(PathBuf::from);
+    if found.is_none() {
+        println!("not run: GLASSHIVE_CORPUS is not set");
+    }
+    found
+}
 
 pub fn fuzz_cases() -> u32 {
     std::env::var("GLASSHIVE_FUZZ").ok().and_then(|number| number.parse().ok()).unwrap_or(10_000)
