@@ -163,6 +163,16 @@ pub fn command<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
+/// tcpdump, an independent recorder of what is on an interface: `command` runs it where the interface is.
+pub fn tcpdump(mut command: Command, interface: &str, options: &[&str], file: &Path) -> crate::Result<Daemon> {
+    const BUFFER_KIB: &str = "131072";
+    command.args(["-i", interface, "-n", "-U", "-s", "0", "-B", BUFFER_KIB, "-Z", "root"]).args(options).arg("-w").arg(file);
+    let mut daemon = Daemon::start("tcpdump", command, &file.with_extension("log"))?;
+    daemon.wait_for("listening on", Duration::from_secs(30))?;
+    anyhow::ensure!(daemon.alive(), "tcpdump ended: {}", daemon.output());
+    Ok(daemon)
+}
+
 /// Our own binary `name`: beside this executable, or in its parent (test executables live in `deps`).
 pub fn binary(name: &str) -> crate::Result<PathBuf> {
     let own = std::env::current_exe()?;

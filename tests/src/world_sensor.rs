@@ -2,7 +2,7 @@
 
 use crate::process::{Daemon, binary, run_ok, until};
 use crate::world::{LIMIT, World, started};
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -75,27 +75,8 @@ impl Sensor {
 
     /// tcpdump on the same interface, writing to `file`: an independent recorder.
     pub fn tcpdump(&self, world: &World, file: &std::path::Path) -> crate::Result<Daemon> {
-        let mut command = self.inside(world, std::path::Path::new("tcpdump"))?;
-        command.args([
-            "-i",
-            INTERFACE,
-            "-n",
-            "-U",
-            "--immediate-mode",
-            "-s",
-            "262144",
-            "-B",
-            "65536",
-            "-Z",
-            "root",
-            "--time-stamp-precision=nano",
-            "-w",
-        ]);
-        command.arg(file);
-        let mut daemon = Daemon::start("tcpdump", command, &file.with_extension("log"))?;
-        daemon.wait_for("listening on", LIMIT)?;
-        ensure!(daemon.alive(), "tcpdump ended: {}", daemon.output());
-        Ok(daemon)
+        let command = self.inside(world, std::path::Path::new("tcpdump"))?;
+        crate::process::tcpdump(command, INTERFACE, &["--immediate-mode", "--time-stamp-precision=nano"], file)
     }
 }
 

@@ -15,14 +15,13 @@ use glasshive_link::{
 };
 use glasshive_pcapng::{Block as Pcapng, BlockReader, Encoder, Interface, OptionList, SectionHeader, link_type};
 use glasshive_tests::lab::Lab;
-use glasshive_tests::process::{Daemon, command, run, run_ok, until};
+use glasshive_tests::process::{command, run, run_ok, tcpdump, until};
 use glasshive_tests::visitors::Visitor;
 use glasshive_tests::world::{Dial, LIMIT, PERSONA, Plan, World};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -192,10 +191,8 @@ fn visits(with_sensor: bool) -> (Visits, Option<Sensor>) {
     let nets = [("alpha", Dial::Node)];
     let world = World::start(&Plan { dir: &dir.path().join("world"), root: true, nets: &nets, persona: PERSONA, extra: "" }).unwrap();
     let capture = dir.path().join("capture.pcap");
-    let mut tcpdump: Command = world.lab.as_ref().unwrap().inside("n1", Path::new("tcpdump"));
-    tcpdump.args(["-i", "dcy0", "-n", "-U", "-s", "0", "--immediate-mode", "-Z", "root", "-w"]).arg(&capture);
-    let mut tcpdump = Daemon::start("tcpdump", tcpdump, &dir.path().join("tcpdump.log")).unwrap();
-    tcpdump.wait_for("listening on", LIMIT).unwrap();
+    let recorder = world.lab.as_ref().unwrap().inside("n1", Path::new("tcpdump"));
+    let mut tcpdump = tcpdump(recorder, "dcy0", &["--immediate-mode"], &capture).unwrap();
     let sensor = with_sensor.then(|| Sensor::start(&world, &capture));
 
     let visitor = Visitor::new(&world, 0);

@@ -5,7 +5,7 @@
 
 use glasshive_event::Kind;
 use glasshive_tests::lab::Lab;
-use glasshive_tests::process::{Daemon, command, pause, run_ok, until};
+use glasshive_tests::process::{command, pause, run_ok, tcpdump, until};
 use glasshive_tests::sensor::{Packet, SensorLab, numbers, pcap, pcapng};
 use glasshive_tests::world::LIMIT;
 use std::io::{Read as _, Write as _};
@@ -52,10 +52,7 @@ fn every_packet_is_kept_as_tcpdump_keeps_it() {
     let mut sensor = SensorLab::new(dir.path(), "").unwrap();
     sensor.start().unwrap();
     let file = dir.path().join("tcpdump.pcap");
-    let mut dump = sensor.lab.inside("b", Path::new("tcpdump"));
-    dump.args(["-i", "eth0", "-s", "0", "-B", "131072", "--nano", "-Z", "root", "-U", "-w"]).arg(&file);
-    let mut tcpdump = Daemon::start("tcpdump", dump, &dir.path().join("tcpdump.txt")).unwrap();
-    tcpdump.wait_for("listening on", LIMIT).unwrap();
+    let mut tcpdump = tcpdump(sensor.lab.inside("b", Path::new("tcpdump")), "eth0", &["--nano"], &file).unwrap();
     // Both must be there before what is compared begins.
     sensor.send(0..1, |_| 0).unwrap();
     wait_for(&sensor, 0);
