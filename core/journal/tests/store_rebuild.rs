@@ -146,7 +146,7 @@ fn run(steps: &[Step]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: std::env::var("GLASSHIVE_FUZZ").ok().and_then(|n| n.parse::<u32>().ok()).map_or(10, |n| (n / 100).clamp(1, 500)),
+        cases: std::env::var("GLASSHIVE_FUZZ").ok().and_then(|n| n.parse::<u32>().ok()).map_or(10, |n| (n / 100).clamp(1, 100)),
         max_shrink_iters: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
