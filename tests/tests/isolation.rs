@@ -149,7 +149,10 @@ fn scenario() {
     let _datagram = UnixDatagram::bind(&datagram).unwrap();
     let mut counter = lab.inside("n1", Path::new("nft"));
     counter.arg(
-        "table inet counted { counter out { }\n chain o { type filter hook output priority 0; policy accept; ip daddr 10.66.1.100 tcp flags & (syn|ack) == syn counter name out\n ip daddr 10.66.1.100 meta l4proto udp counter name out\n } }",
+        "add table inet counted; add counter inet counted out; \
+         add chain inet counted o { type filter hook output priority 0; policy accept; }; \
+         add rule inet counted o ip daddr 10.66.1.100 tcp flags syn / syn,ack counter name out; \
+         add rule inet counted o ip daddr 10.66.1.100 meta l4proto udp counter name out",
     );
     run_ok(counter, None, LIMIT).unwrap();
 

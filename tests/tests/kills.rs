@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use glasshive_event::{Kind, LogId, SessionId};
-use glasshive_tests::faults::load::{Load, PERSONA, Visit};
+use glasshive_tests::faults::load::{Load, PERSONA, Visit, now};
 use glasshive_tests::faults::records::{self, Log};
 use glasshive_tests::faults::{Random, copy, number};
 use glasshive_tests::lab::{Lab, within};
@@ -36,6 +36,8 @@ struct Scene {
     /// Log, how far it reached, and the chain's head there.
     seen: Vec<(Who, LogId, u64, [u8; 32])>,
     kills: usize,
+    /// From the last record the decoys had stored to their kill, nanoseconds.
+    exposed: Vec<i64>,
 }
 
 impl Scene {
@@ -78,6 +80,7 @@ impl Scene {
 
     /// Kills one, keeps what lies on the disk, and starts it again, sometimes only to kill it in the middle of that.
     fn kill(&mut self, who: Who, load: &Load, random: &mut Random, scratch: &Path) {
+        let killed_ns = now().unwrap();
         self.daemon(who).take().unwrap().kill();
         self.kills += 1;
         let kept = scratch.join(format!("kill-{}", self.kills));
@@ -112,6 +115,9 @@ impl Scene {
                 records.last(),
                 report.open_sessions.len()
             );
+            if let (Who::Decoys, Some(last)) = (who, records.entries.last()) {
+                self.exposed.push(killed_ns - last.wall_ns);
+            }
             self.seen.push((who, log, records.last(), records.head(records.last()).unwrap()));
         }
         std::fs::remove_dir_all(kept).unwrap();
@@ -166,7 +172,7 @@ fn what_was_acknowledged_is_there_once_and_in_order() {
     let sensor = root.then(|| Sensor::start(&mut world, 0, "").unwrap());
     let address = SocketAddr::new(world.nodes[0].decoy, world.port(9100));
     let netns = world.lab.as_ref().map(|lab| lab.netns("v1"));
-    let mut scene = Scene { world, sensor, seen: Vec::new(), kills: 0 };
+    let mut scene = Scene { world, sensor, seen: Vec::new(), kills: 0, exposed: Vec::new() };
     let load = Load::default();
     let lanes: Vec<Vec<Visit>> = std::thread::scope(|scope| {
         let visitors: Vec<_> = (0..LANES)
@@ -221,6 +227,7 @@ fn what_was_acknowledged_is_there_once_and_in_order() {
         let killed = scene.seen.iter().any(|(seen, ..)| *seen == who);
         assert_eq!(restarts(at_controller) > 0, killed, "{who:?}");
         if who == Who::Decoys {
+            exposure(at_controller, &scene.exposed);
             let found = visits(at_controller, &lanes, load.broken());
             assert_eq!(sessions.len(), found, "the list of sessions is not what the log holds");
         }
@@ -228,6 +235,20 @@ fn what_was_acknowledged_is_there_once_and_in_order() {
     println!("{} kills, {} visits, {} broken off, {} records", scene.kills, load.done(), load.broken(), {
         stored.values().map(Log::last).sum::<u64>()
     });
+}
+
+/// How long a visit is known to this machine's memory only: measured, judged by people.
+fn exposure(log: &Log, killed: &[i64]) {
+    let opens = log.entries.iter().filter(|entry| entry.kind == Some(Kind::SessionOpen));
+    let mut delays: Vec<i64> = opens.map(|entry| entry.received_ns - entry.wall_ns).collect();
+    delays.sort_unstable();
+    let of = |part: usize| delays.get(delays.len() * part / 100).map_or(0, |ns| ns / 1_000_000);
+    let most = killed.iter().max().map_or(0, |ns| ns / 1_000_000);
+    println!(
+        "exposure: kills came at most {most} ms behind the last record on disk; from accept to the controller {} ms (p50), {} ms (p90), kills among it",
+        of(50),
+        of(90)
+    );
 }
 
 fn is(entry: &records::Entry, kind: Kind, key: &str, value: &str) -> bool {

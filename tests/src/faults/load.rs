@@ -82,7 +82,8 @@ impl Load {
     }
 }
 
-fn now() -> crate::Result<i64> {
+/// The wall clock, nanoseconds UTC.
+pub fn now() -> crate::Result<i64> {
     Ok(i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("clock")?.as_nanos())?)
 }
 

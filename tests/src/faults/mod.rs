@@ -1,7 +1,8 @@
 //! What the fault scenarios share: numbers and a seed from the environment, copies of a state directory as it
 //! lies on the disk, records read back from a node and from the controller ([`records`]), a load that knows what
-//! it did ([`load`]), and a hostile wire ([`relay`]).
+//! it did ([`load`]), controller and nodes within the process ([`hive`]), a hostile wire between them ([`relay`]).
 
+pub mod hive;
 pub mod load;
 pub mod records;
 pub mod relay;

@@ -15,6 +15,8 @@ use std::path::Path;
 pub struct Entry {
     /// Its wall time, nanoseconds UTC.
     pub wall_ns: i64,
+    /// When the controller took it; 0 in a node's journal.
+    pub received_ns: i64,
     /// Its kind.
     pub kind: Option<Kind>,
     /// The session it belongs to.
@@ -57,7 +59,7 @@ impl Log {
         kinds
     }
 
-    fn push(&mut self, record: &[u8]) -> crate::Result<()> {
+    fn push(&mut self, record: &[u8], received_ns: i64) -> crate::Result<()> {
         let view = RecordView::parse(record)?;
         ensure!(view.header.seq == self.last() + 1, "record {} stands where {} belongs", view.header.seq, self.last() + 1);
         let (envelope, detail) = view.split()?;
@@ -65,6 +67,7 @@ impl Log {
         let kept = matches!(kind, Some(Kind::Gap | Kind::Health | Kind::SessionClose));
         self.entries.push(Entry {
             wall_ns: view.header.wall_ns,
+            received_ns,
             kind,
             session: envelope.session,
             source: envelope.wire.map(|wire| wire.source),
@@ -92,7 +95,7 @@ pub fn journal(dir: &Path) -> crate::Result<(LogId, Log, OpenReport)> {
         for block in &blocks {
             ensure!(Some(block.chain_before) == log.head(log.last()), "the chain does not continue at {}", block.first);
             for record in glasshive_journal::block::records(&block.bytes) {
-                log.push(record?)?;
+                log.push(record?, 0)?;
             }
             ensure!(block.last == log.last(), "block {} to {} ends at {}", block.first, block.last, log.last());
         }
@@ -150,7 +153,7 @@ pub async fn logs(handle: &StoreHandle) -> crate::Result<BTreeMap<LogId, Log>> {
             }
             for event in events {
                 ensure!(event.seq == log.last() + 1, "{}: {} where {} belongs", high.node, event.seq, log.last() + 1);
-                log.push(&event.record)?;
+                log.push(&event.record, event.received_ns)?;
             }
         }
         ensure!(log.last() == high.seq, "{}: {} records, {} are acknowledged", high.node, log.last(), high.seq);

@@ -24,6 +24,13 @@ pub(super) struct State {
     pub(super) acknowledged: u64,
     /// Everything up to here was durable: recovering less is a loss.
     pub(super) durable: u64,
+    /// Last record when the journal was opened, until the controller is heard: should this state have come back
+    /// from an older copy, what follows is what the controller cannot have.
+    #[serde(default)]
+    pub(super) since: Option<u64>,
+    /// The controller holds more of this log than is here: it cannot be continued.
+    #[serde(default)]
+    pub(super) superseded: bool,
 }
 
 impl State {
