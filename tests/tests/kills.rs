@@ -204,7 +204,17 @@ fn what_was_acknowledged_is_there_once_and_in_order() {
         lanes
     });
     scene.finish_nodes();
-    let listed = scene.listed();
+    // The summary comes behind the log.
+    let settled = until("the summary of all records", LIMIT, || {
+        let listed = scene.listed();
+        let whole = |node: &Value| {
+            let folded: u64 = node["events"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+            let stored: u64 = node["logs"].as_array().unwrap().iter().filter_map(|log| log["seq"].as_u64()).sum();
+            folded == stored
+        };
+        listed.iter().filter(|(name, _)| *name != "controller").all(|(_, node)| whole(node)).then_some(listed)
+    });
+    let listed = settled.unwrap_or_else(|error| panic!("{error}: {:?}", scene.listed()));
     let sessions = scene.world.sessions().unwrap();
     assert_eq!(scene.world.controller.take().unwrap().stop(LIMIT), Some(0));
 

@@ -1,5 +1,5 @@
 //! A hostile wire between a node and its controller, and clocks that jump: what the node accepted is stored exactly
-//! once, in the order of its log, and `glasshive nodes` shows what happened. Twelve faults for each of
+//! once, in the order of its log, and `glasshive nodes` shows what happened. Six faults for each of
 //! `GLASSHIVE_KILLS`; they come again with the printed `GLASSHIVE_SEED`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -12,7 +12,7 @@ const MINUTE: i64 = 60_000_000_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_wire_loses_and_doubles_nothing() {
-    let faults = number("GLASSHIVE_KILLS", 5) * 12;
+    let faults = number("GLASSHIVE_KILLS", 5) * 6;
     let mut random = Random::new("link");
     let dir = tempfile::tempdir().unwrap();
     let hive = Hive::start(&dir.path().join("controller")).await.unwrap();

@@ -87,6 +87,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 copy(&state, &at("live")).unwrap();
                 node_disk.cut(&at("node.cut"));
                 disk.cut(&at("controller.cut"));
+                load.hold(true);
                 daemons.iter().for_each(|daemon| daemon.signal(18));
                 let live = records::marks(&at("live")).unwrap();
                 let received = live.get(&log).map_or(0, |mark| mark.0);
@@ -112,6 +113,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 );
                 seen.extend(marks.into_iter().map(|(log, (seq, head))| (log, seq, head)));
                 drop(mounted);
+                load.hold(false);
             }
         }));
         load.end();

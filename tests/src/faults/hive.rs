@@ -110,8 +110,8 @@ impl Node {
         let mut config = ClientConfig::new(identity, vec![address.to_string()]);
         // Faults come by the dozen here, so patience is short.
         config.pause = (Duration::from_millis(1), Duration::from_millis(40));
-        config.ping = Duration::from_millis(200);
-        config.idle = Duration::from_millis(1_000);
+        config.ping = Duration::from_millis(150);
+        config.idle = Duration::from_millis(700);
         config.handshake = Duration::from_secs(2);
         let (send, status) = watch::channel(LinkStatus::default());
         let stop = CancellationToken::new();

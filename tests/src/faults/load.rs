@@ -28,6 +28,7 @@ pub struct Visit {
 #[derive(Default)]
 pub struct Load {
     stop: AtomicBool,
+    hold: AtomicBool,
     tries: AtomicU64,
     done: AtomicU64,
     broken: AtomicU64,
@@ -55,6 +56,11 @@ impl Load {
         crate::process::until("tries of the visitors", Duration::from_secs(120), || (self.tries() >= until).then_some(()))
     }
 
+    /// Lets no visitor begin while `held`: what is looked at in peace need not grow meanwhile.
+    pub fn hold(&self, held: bool) {
+        self.hold.store(held, Relaxed);
+    }
+
     /// Tells the visitors to go.
     pub fn end(&self) {
         self.stop.store(true, Relaxed);
@@ -64,6 +70,10 @@ impl Load {
     pub fn lane(&self, address: SocketAddr) -> crate::Result<Vec<Visit>> {
         let mut visits = Vec::new();
         while !self.stop.load(Relaxed) {
+            if self.hold.load(Relaxed) {
+                crate::process::pause();
+                continue;
+            }
             let from_ns = now()?;
             match visit(address) {
                 Ok(port) => {

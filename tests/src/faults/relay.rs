@@ -115,9 +115,9 @@ async fn connection(near: TcpStream, to: SocketAddr, plan: Plan, shared: Arc<Sha
     let (mut near_in, mut near_out) = near.into_split();
     let (mut far_in, mut far_out) = far.into_split();
     let mut said = Vec::new();
-    // What the controller says is little: there the fault comes early.
+    // What the controller says is little, its part of the handshake among it: there the fault comes early.
     let forth = plan.filter(|(fault, forth, ..)| *forth || *fault == Fault::Replay);
-    let back = plan.filter(|(fault, forth, ..)| !*forth && *fault != Fault::Replay).map(|(fault, _, at, n)| (fault, at / 10, n));
+    let back = plan.filter(|(fault, forth, ..)| !*forth && *fault != Fault::Replay).map(|(fault, _, at, n)| (fault, at % 2_600, n));
     let forth = forth.map(|(fault, _, at, n)| (fault, at, n));
     let ended = tokio::select! {
         ended = forward(&mut near_in, &mut far_out, forth, Some(&mut said), &shared) => ended,
