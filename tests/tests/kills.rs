@@ -97,6 +97,8 @@ impl Scene {
             early += 1;
         }
         self.start(who);
+        // What was killed is looked at in peace.
+        load.hold(true);
         if who == Who::Controller {
             let marks = records::marks(&kept).unwrap();
             for (log, acknowledged, _) in told {
@@ -121,6 +123,7 @@ impl Scene {
             self.seen.push((who, log, records.last(), records.head(records.last()).unwrap()));
         }
         std::fs::remove_dir_all(kept).unwrap();
+        load.hold(false);
     }
 
     fn nodes(&self) -> Vec<Who> {

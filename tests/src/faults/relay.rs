@@ -29,7 +29,7 @@ pub enum Fault {
     Skip,
     /// The connection is cut, and all the dialling side said is said again on a new one.
     Replay,
-    /// Small pieces, one after the other, as from a controller that hardly keeps up.
+    /// Small pieces, one after the other, as from a controller that hardly keeps up; then an end.
     Slow,
 }
 
@@ -59,6 +59,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn done(&self) -> u64 {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
     fn did(&self, fault: Fault) {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
     }
@@ -71,11 +75,12 @@ impl Relay {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let state = Arc::clone(&shared);
+        let first = random.below(FAULTS.len() as u64);
         let accepting = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let number = state.connections.fetch_add(1, Relaxed);
-                // Each once in a while, whatever the seed.
-                let place = (number + random.below(2)) % FAULTS.len() as u64;
+                state.connections.fetch_add(1, Relaxed);
+                // One after the other, so that each comes whatever the seed.
+                let place = (state.done() + first) % FAULTS.len() as u64;
                 let fault = FAULTS.get(place as usize).copied().filter(|_| !state.healed.load(Relaxed));
                 // A handshake takes about 2000 bytes each way: some faults fall into it.
                 let plan = fault.map(|fault| (fault, random.below(2) == 0, random.below(60_000), random.number()));
@@ -196,8 +201,8 @@ async fn forward(
                 Fault::Skip => piece.truncate(place),
                 Fault::Slow => {
                     if passed >= at {
-                        plan = None;
                         shared.did(fault);
+                        return Some(fault);
                     }
                     tokio::task::yield_now().await;
                 }
