@@ -55,10 +55,8 @@ pub(super) fn recover(config: &JournalConfig) -> Result<Recovered, JournalError>
         replaced: None,
         open_sessions: Vec::new(),
     };
-    if found.state.superseded {
-        // The controller has what was there before under this log, and nothing of what was written since.
-        found.state.acknowledged = found.state.since.unwrap_or(found.state.acknowledged).min(found.log.last);
-        found.broken.get_or_insert("the controller holds more of it than is here: this state came back from an older copy".to_owned());
+    if let Some(why) = found.state.overtaken(found.log.last) {
+        found.broken.get_or_insert(why);
     }
     let promised = found.state.durable.max(found.state.acknowledged);
     if let Some(why) = found.broken.take().or_else(|| short(found.log.last, promised)) {

@@ -182,17 +182,7 @@ impl Writer {
                 drop(permit);
             }
             Message::Acknowledged { seq, reply, permit } => {
-                if seq > self.log.last && !self.state.superseded {
-                    tracing::error!(
-                        controller = seq,
-                        here = self.log.last,
-                        "the controller holds more of this log; the next start begins a new one"
-                    );
-                    self.state.superseded = true;
-                } else if seq <= self.log.last {
-                    self.state.since = None;
-                }
-                self.state.acknowledged = self.state.acknowledged.max(seq.min(self.log.last));
+                self.state.heard(seq, self.log.last);
                 self.acknowledging.push(reply);
                 drop(permit);
             }
