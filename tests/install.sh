@@ -12,7 +12,7 @@ fi
 demo="cc:gcc ssh:openssh-client sshpass:sshpass curl:curl lftp:lftp dig:bind9-dnsutils script:bsdutils asciinema:asciinema ip:iproute2 nft:nftables"
 # Only root captures packets, so only root needs what the demonstration does with them.
 [ "$(id -u)" -ne 0 ] || demo="$demo nmap:nmap sshd:openssh-server tcpdump:tcpdump tshark:tshark"
-tests="$demo nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet expect:expect tcpdump:tcpdump tshark:tshark"
+tests="$demo mkfs.ext4:e2fsprogs nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet expect:expect tcpdump:tcpdump tshark:tshark"
 [ "${1:-demo}" = test ] && wanted=$tests || wanted=$demo
 
 missing=()

@@ -193,6 +193,8 @@ impl Live for Daemon {
                 let mut facts = Map::new();
                 facts.insert("connected".to_owned(), json!(node.connected_since_ns.is_some()));
                 facts.insert("records_behind".to_owned(), json!(node.lag()));
+                facts.insert("connections".to_owned(), json!(node.connections));
+                facts.insert("refusals".to_owned(), json!(node.refusals));
                 let mut put = |key: &str, value: Option<Value>| {
                     if let Some(value) = value {
                         facts.insert(key.to_owned(), value);

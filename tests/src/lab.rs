@@ -76,15 +76,7 @@ impl Lab {
 
     /// Runs `work` on a thread of its own inside a host: sockets made there are that host's.
     pub fn enter<T: Send>(&self, host: &str, work: impl FnOnce() -> crate::Result<T> + Send) -> crate::Result<T> {
-        let namespace = std::fs::File::open(format!("/run/netns/{}", self.netns(host)))?;
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(move || {
-                let kind = rustix::thread::LinkNameSpaceType::Network;
-                rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind))?;
-                work()
-            });
-            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        within(&self.netns(host), work)
     }
 
     /// A command inside a host.
@@ -93,6 +85,19 @@ impl Lab {
         inside.arg(self.netns(host)).arg(program);
         inside
     }
+}
+
+/// Runs `work` on a thread of its own inside a namespace.
+pub fn within<T: Send>(netns: &str, work: impl FnOnce() -> crate::Result<T> + Send) -> crate::Result<T> {
+    let namespace = std::fs::File::open(format!("/run/netns/{netns}"))?;
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(move || {
+            let kind = rustix::thread::LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(kind))?;
+            work()
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 static SERIAL: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod faults;
 pub mod lab;
 pub mod process;
 pub mod sensor;

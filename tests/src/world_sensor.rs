@@ -51,14 +51,20 @@ impl Sensor {
         let token = serde_json::from_str::<serde_json::Value>(out.lines().next().unwrap_or_default())?;
         let token = token["token"].as_str().context("enroll printed no token")?.to_owned();
         run_ok(sensor.command(world, &["identity", "join", &token])?, None, LIMIT)?;
-        let log = sensor.dir.join("log.txt");
-        sensor.daemon = Some(started(&sensor.name, sensor.command(world, &["run"])?, &log, "capturing")?);
+        sensor.run(world)?;
         let connected = format!("\"node\":\"{}\"", sensor.name);
         until("the sensor at the controller", LIMIT, || {
             let nodes = world.cli(&["nodes", "--json"]).ok()?;
             nodes.lines().any(|line| line.contains(&connected) && line.contains("\"connected\":true")).then_some(())
         })?;
         Ok(sensor)
+    }
+
+    /// Starts the daemon and waits until it captures.
+    pub fn run(&mut self, world: &World) -> crate::Result<()> {
+        let log = self.dir.join("log.txt");
+        self.daemon = Some(started(&self.name, self.command(world, &["run"])?, &log, "capturing from")?);
+        Ok(())
     }
 
     /// `glasshive-sensor ARGS` with its configuration.

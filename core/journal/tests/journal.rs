@@ -143,7 +143,7 @@ async fn retention_never_deletes_what_is_not_acknowledged() {
     journal.close().unwrap();
     let (journal, handle, report) = open(config.clone()).unwrap();
     assert_eq!((handle.first(), report.recovered_last, handle.gauges().acknowledged), (firsts[1], last, firsts[1] - 1));
-    handle.acknowledged(u64::MAX).await.unwrap();
+    handle.acknowledged(last).await.unwrap();
     assert_eq!(handle.gauges().acknowledged, last);
     assert_eq!(handle.first(), *firsts.last().unwrap(), "the active segment stays");
     journal.close().unwrap();
@@ -355,5 +355,50 @@ async fn a_full_queue_refuses_and_closing_records_still_find_room() {
         all.iter().filter(|record| kind(record) == Kind::Loss).map(|record| RecordView::parse(record).unwrap().detail().unwrap()).collect();
     assert_eq!(losses.len(), 1);
     assert!(losses[0].place == "accept_paused" && losses[0].why.contains("quota"));
+    journal.close().unwrap();
+}
+
+/// A state that came back from an older copy: the controller holds more of the log than is here. What was written
+/// since, over several starts, goes into a new log, and nothing of what the controller has.
+#[tokio::test]
+async fn a_log_the_controller_holds_more_of_is_not_continued() {
+    let tmp = tempfile::tempdir().unwrap();
+    let write = async |handle: &glasshive_journal::JournalHandle, numbers: std::ops::RangeInclusive<u64>| {
+        for n in numbers {
+            handle.append_durable(numbered(n)).await.unwrap();
+        }
+    };
+    let (journal, handle, _) = open(config(tmp.path())).unwrap();
+    write(&handle, 1..=100).await;
+    handle.acknowledged(60).await.unwrap();
+    let old = handle.log_id();
+    journal.close().unwrap();
+    // This is the copy: the journal went on to 150 elsewhere.
+    for numbers in [101..=120, 121..=130] {
+        let (journal, handle, report) = open(config(tmp.path())).unwrap();
+        assert!(report.replaced.is_none() && handle.log_id() == old);
+        write(&handle, numbers).await;
+        journal.close().unwrap();
+    }
+    let (journal, handle, _) = open(config(tmp.path())).unwrap();
+    handle.acknowledged(150).await.unwrap();
+    // Their age alone would let them be deleted.
+    assert_eq!(handle.gauges().acknowledged, 100, "what was written since is nowhere else");
+    // Written on, until somebody starts the daemon again; then the numbers are those the controller names.
+    write(&handle, 131..=170).await;
+    handle.acknowledged(150).await.unwrap();
+    assert_eq!(handle.gauges().acknowledged, 100);
+    journal.close().unwrap();
+    let (journal, handle, report) = open(config(tmp.path())).unwrap();
+    assert!(report.log != old && report.replaced.as_ref().unwrap().contains("older copy"), "{report:?}");
+    assert!((report.salvaged, report.quarantined.len(), report.clean) == (70, 1, false) && report.lost.is_empty(), "{report:?}");
+    let (all, holes) = read_all(&handle, 1).await;
+    assert!(holes.is_empty());
+    assert_eq!(all.iter().filter_map(|record| number(record)).collect::<Vec<_>>(), (101..=170).collect::<Vec<_>>());
+    handle.acknowledged(70).await.unwrap();
+    let new = handle.log_id();
+    journal.close().unwrap();
+    let (journal, handle, report) = open(config(tmp.path())).unwrap();
+    assert!(report.replaced.is_none() && handle.log_id() == new && report.clean, "{report:?}");
     journal.close().unwrap();
 }

@@ -60,7 +60,8 @@ impl Health {
             self.write(Self::kind(Kind::Gap), &gap).await;
         }
         if !opened.clean && !opened.was_new {
-            let why = format!("unclean stop; {} sessions were open", opened.open_sessions.len());
+            let what = opened.replaced.as_ref().map_or_else(|| "unclean stop".to_owned(), |why| format!("a new log is begun: {why}"));
+            let why = format!("{what}; {} sessions were open", opened.open_sessions.len());
             self.write(Self::kind(Kind::Gap), &Gap { why, ..Gap::default() }).await;
         }
         for path in &opened.quarantined {

@@ -16,7 +16,7 @@ use crate::persona::Decoy;
 use crate::recorder::BoxFuture;
 use crate::session::Session;
 use glasshive_event::Transport;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How a service ended a session, as its `close` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,15 @@ pub struct ServiceDef {
 pub static SERVICES: &[&ServiceDef] =
     &[&dns::SERVICE, &ftp::SERVICE, &generic_tcp::SERVICE, &http::SERVICE, &https::SERVICE, &ssh::SERVICE, &telnet::SERVICE];
 
+static BESIDE: OnceLock<&'static ServiceDef> = OnceLock::new();
+
+/// Lets this process's personas offer one service that is not in the table: how a test puts a hostile one behind
+/// the daemon's walls. Before any persona is loaded; only the first call counts.
+pub fn beside(def: &'static ServiceDef) {
+    let _ = BESIDE.set(def);
+}
+
 /// The service of that name.
 pub fn find(name: &str) -> Option<&'static ServiceDef> {
-    SERVICES.iter().copied().find(|def| def.name == name)
+    SERVICES.iter().chain(BESIDE.get()).copied().find(|def| def.name == name)
 }

@@ -57,7 +57,8 @@ impl Health {
             self.write(Kind::Gap, &gap).await;
         }
         if !opened.clean && !opened.was_new {
-            let why = "unclean stop: flows under way then have no last record".to_owned();
+            let what = opened.replaced.as_ref().map_or_else(|| "unclean stop".to_owned(), |why| format!("a new log is begun: {why}"));
+            let why = format!("{what}: flows under way then have no last record");
             self.write(Kind::Gap, &Gap { why, ..Gap::default() }).await;
         }
         for path in &opened.quarantined {

@@ -19,7 +19,7 @@ pub const PREFIX: &str = "GLASSHIVE_";
 
 /// Variables that are not configuration keys: read by telemetry, the flags and the test suites.
 const RESERVED: &[&str] =
-    &["LOG", "LOG_FORMAT", "CONFIG", "PARENT", "CORPUS", "FUZZ", "SEED", "SEEDS", "CONNECTIONS", "KILLS", "JOURNAL_CHILD"];
+    &["LOG", "LOG_FORMAT", "CONFIG", "PARENT", "CORPUS", "FUZZ", "SEED", "SEEDS", "CONNECTIONS", "KILLS", "IMAGES", "JOURNAL_CHILD"];
 
 /// Largest configuration file read.
 const MAX_FILE: u64 = 4 << 20;

@@ -123,6 +123,8 @@ pub struct OpenReport {
     pub lost: Vec<Lost>,
     /// Records of the old log that were written again, first, under the new log id.
     pub salvaged: u64,
+    /// Why the log found could not be continued and a new one was begun.
+    pub replaced: Option<String>,
     /// Sessions opened and not closed, oldest first.
     pub open_sessions: Vec<OpenSession>,
 }

@@ -2,7 +2,7 @@
 //! when the old one cannot be continued.
 //!
 //! A log cannot be continued when its newest segment is damaged, or holds less than was durable or
-//! acknowledged: the controller may have records under sequence numbers that would be given again.
+//! acknowledged, or less than the controller has: it may have records under sequence numbers that would be given again.
 //! Then the whole log is kept as `quarantine-…`, and what is readable in it and not acknowledged is
 //! written again, with its own times, under the new log id.
 
@@ -52,8 +52,12 @@ pub(super) fn recover(config: &JournalConfig) -> Result<Recovered, JournalError>
         quarantined: std::mem::take(&mut found.quarantined),
         lost: std::mem::take(&mut found.lost),
         salvaged: 0,
+        replaced: None,
         open_sessions: Vec::new(),
     };
+    if let Some(why) = found.state.overtaken(found.log.last) {
+        found.broken.get_or_insert(why);
+    }
     let promised = found.state.durable.max(found.state.acknowledged);
     if let Some(why) = found.broken.take().or_else(|| short(found.log.last, promised)) {
         let sessions = found.log.sessions.clone();
@@ -61,6 +65,7 @@ pub(super) fn recover(config: &JournalConfig) -> Result<Recovered, JournalError>
         tracing::error!(log = %old, last = found.log.last, promised, why, "the log cannot be continued; it is kept and a new one begins");
         let replaced = replace(config, found)?;
         report.salvaged = replaced.salvaged;
+        report.replaced = Some(why.clone());
         report.quarantined.push(replaced.kept);
         if let Some((from, to)) = replaced.lost {
             report.lost.push(Lost { log: old, from, to, why });
@@ -78,6 +83,7 @@ pub(super) fn recover(config: &JournalConfig) -> Result<Recovered, JournalError>
     }
     found.log.ensure_active()?;
     report.open_sessions = found.log.sessions.list();
+    found.state.since.get_or_insert(found.log.last);
     found.state.write(dir).map_err(at)?;
     Ok(Recovered { log: found.log, state: found.state, lock, report })
 }
@@ -138,7 +144,8 @@ fn examine(config: &JournalConfig) -> Result<Found, JournalError> {
         }
         (None, None) => LogId([0; 16]),
     };
-    let state = state.filter(|state| state.log == id).unwrap_or(State { log: id, acknowledged: 0, durable: 0 });
+    let state =
+        state.filter(|state| state.log == id).unwrap_or(State { log: id, acknowledged: 0, durable: 0, since: None, superseded: false });
     let mut found = Found {
         log: Log::new(&log_dir, id, config.cache_bytes),
         state,
@@ -219,7 +226,8 @@ fn examine_active(found: &mut Found, first: u64) -> Result<(), JournalError> {
             found.log.chain = scan.chain;
             found.log.wall_ns = if scan.last < first { found.log.closed.back().map_or(0, |closed| closed.wall_ns) } else { scan.wall_ns };
             // Not accepted when less is there than was durable: the copy from before the recovery is evidence.
-            if found.broken.is_none() && scan.last >= found.state.durable.max(found.state.acknowledged) {
+            let whole = found.broken.is_none() && !found.state.superseded;
+            if whole && scan.last >= found.state.durable.max(found.state.acknowledged) {
                 found.log.adopt(opened.accept()?);
             }
         }

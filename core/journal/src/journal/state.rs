@@ -24,12 +24,43 @@ pub(super) struct State {
     pub(super) acknowledged: u64,
     /// Everything up to here was durable: recovering less is a loss.
     pub(super) durable: u64,
+    /// Last record when the journal was opened, until the controller is heard: should this state have come back
+    /// from an older copy, what follows is what the controller cannot have.
+    #[serde(default)]
+    pub(super) since: Option<u64>,
+    /// The controller holds more of this log than is here: it cannot be continued.
+    #[serde(default)]
+    pub(super) superseded: bool,
 }
 
 impl State {
     pub(super) fn read(dir: &Path) -> Option<Self> {
         let bytes = disk::read_small(&dir.join(STATE), SMALL).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// The controller says that it holds everything up to `seq`; `last` is the last record here.
+    pub(super) fn heard(&mut self, seq: u64, last: u64) {
+        if seq > last && !self.superseded {
+            tracing::error!(controller = seq, here = last, "the controller holds more of this log; the next start begins a new one");
+            self.superseded = true;
+        }
+        if self.superseded {
+            // What was written since has gone nowhere, whatever numbers the controller names.
+            self.acknowledged = self.acknowledged.max(self.since.unwrap_or(0).min(last));
+        } else {
+            self.since = None;
+            self.acknowledged = self.acknowledged.max(seq);
+        }
+    }
+
+    /// Why the log cannot be continued, when the controller holds more of it; then what was there before it was
+    /// found out to be older counts as acknowledged, and nothing that was written since.
+    pub(super) fn overtaken(&mut self, last: u64) -> Option<String> {
+        self.superseded.then(|| {
+            self.acknowledged = self.since.unwrap_or(self.acknowledged).min(last);
+            "the controller holds more of it than is here: this state came back from an older copy".to_owned()
+        })
     }
 
     pub(super) fn write(&self, dir: &Path) -> io::Result<()> {

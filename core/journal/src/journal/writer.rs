@@ -182,7 +182,7 @@ impl Writer {
                 drop(permit);
             }
             Message::Acknowledged { seq, reply, permit } => {
-                self.state.acknowledged = self.state.acknowledged.max(seq.min(self.log.last));
+                self.state.heard(seq, self.log.last);
                 self.acknowledging.push(reply);
                 drop(permit);
             }
@@ -230,6 +230,8 @@ impl Writer {
         match result {
             Ok(()) => {
                 self.failures = 0;
+                // Before their room is given back: an empty queue means that everything is known to be durable.
+                self.publish_durable();
                 let first = self.log.last.saturating_sub(count as u64);
                 for (entry, seq) in self.backlog.drain(..count).zip(first + 1..) {
                     if let Some(reply) = entry.reply {
@@ -238,7 +240,6 @@ impl Writer {
                     }
                 }
                 self.since = Instant::now();
-                self.publish_durable();
                 if self.log.due(self.segment_limit, self.config.segment_age) {
                     self.roll();
                 }
@@ -313,7 +314,7 @@ impl Writer {
         if self.acknowledging.is_empty() {
             return;
         }
-        if self.saved.acknowledged != self.state.acknowledged {
+        if (self.saved.acknowledged, self.saved.superseded) != (self.state.acknowledged, self.state.superseded) {
             self.save_state();
             self.expire();
         }

@@ -53,7 +53,7 @@ impl Linked {
     /// highest record the controller holds.
     pub async fn finish(self, journal: &JournalHandle, acknowledged: impl Fn() -> u64) {
         let deadline = tokio::time::Instant::now() + FAREWELL;
-        while acknowledged() < journal.durable().borrow().seq && tokio::time::Instant::now() < deadline {
+        while !all_over(journal, acknowledged()) && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.stop.cancel();
@@ -61,6 +61,12 @@ impl Linked {
             let _ = tokio::task::spawn_blocking(move || kept.finish()).await;
         }
     }
+}
+
+/// Whether the controller holds all that was appended, what is only about to be durable with it.
+fn all_over(journal: &JournalHandle, acknowledged: u64) -> bool {
+    let (free, all) = journal.gauges().room;
+    free == all && acknowledged >= journal.durable().borrow().seq
 }
 
 /// Answers the link's questions from `source`, and passes on what it says about the link. Within the
@@ -122,4 +128,29 @@ fn say(status: &LinkStatus, said: &mut Option<(LinkPhase, Option<String>)>) {
         _ => {}
     }
     *said = Some(now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use glasshive_event::{Body, Envelope};
+    use glasshive_journal::{JournalConfig, Pending};
+
+    #[tokio::test]
+    async fn the_last_record_is_waited_for_although_it_is_not_durable_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, handle, _) = glasshive_journal::open(JournalConfig::new(dir.path().join("journal"))).unwrap();
+        assert!(all_over(&handle, 0));
+        let body = Body::encode(&Envelope::default(), &serde_json::json!({})).unwrap();
+        handle.append_reserved(Pending { wall_ns: 1, mono_ns: 1, body }).await.unwrap();
+        // Neither before it is durable nor after.
+        assert!(!all_over(&handle, 0));
+        handle.durable().wait_for(|durable| durable.seq == 1).await.unwrap();
+        assert!(!all_over(&handle, 0));
+        while !all_over(&handle, 1) {
+            tokio::task::yield_now().await;
+        }
+        drop(handle);
+        journal.close().unwrap();
+    }
 }

@@ -39,7 +39,16 @@ pub(super) async fn run<I: Ingest, T: Stream>(
     cancel: &CancellationToken,
 ) -> Result<Infallible, LinkError> {
     let high = shared.ingest.high_water(&proof.peer, hello.log).await;
+    let stored = high.seq;
     welcome(shared, proof, &hello, high, wire).await?;
+    if stored >= hello.next {
+        // It reads this out of WELCOME too; here it is for whoever looks at the controller.
+        shared.nodes.update(&proof.peer.node, |status| status.refusals = status.refusals.saturating_add(1));
+        return Err(LinkError::Diverged(format!(
+            "{stored} records of it are stored, the node has {}: it came back from an older copy and begins a new log when it is restarted",
+            hello.next.saturating_sub(1)
+        )));
+    }
     let queued = Arc::new(AtomicU64::new(0));
     let (work, todo) = mpsc::channel::<Frame>(QUEUE);
     let (tell, mut told) = mpsc::channel::<Told>(QUEUE);
@@ -87,6 +96,7 @@ async fn welcome<I: Ingest, T: Stream>(
         status.durable = durable;
         status.next = hello.next;
         status.last_error = None;
+        status.connections = status.connections.saturating_add(1);
     });
     shared.ingest.notice(Notice::Connected { node: proof.peer.node.clone(), remote: proof.remote, version });
     Ok(())
@@ -252,6 +262,9 @@ impl<I: Ingest> Worker<I> {
             }
             _ => return Err(unexpected(&frame)),
         };
+        if matches!(stored, Err(Refusal::Expected(_) | Refusal::Tamper { .. } | Refusal::Chain { .. } | Refusal::Damaged(_))) {
+            self.shared.nodes.update(&self.proof.peer.node, |status| status.refusals = status.refusals.saturating_add(1));
+        }
         match stored {
             Ok(durable) => Ok(Some(Told::Durable(durable))),
             Err(Refusal::Expected(expected)) => {

@@ -36,6 +36,10 @@ pub struct NodeStatus {
     pub bulk: bool,
     /// Why it is not connected.
     pub last_error: Option<String>,
+    /// How often it has connected since this controller started.
+    pub connections: u64,
+    /// How often something of it was not taken since: records out of order, twice and different, or of no use.
+    pub refusals: u64,
 }
 
 impl NodeStatus {
@@ -57,6 +61,8 @@ impl NodeStatus {
             offset_ns: None,
             bulk: false,
             last_error: None,
+            connections: 0,
+            refusals: 0,
         }
     }
 }
