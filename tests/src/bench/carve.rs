@@ -14,8 +14,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// See the module.
-pub(super) static BENCH: Bench =
-    Bench { name: "carve", summary: "one flow out of a ring of packets, beside tcpdump -r and tshark -Y on a file of the same", run, workers: &[] };
+pub(super) static BENCH: Bench = Bench {
+    name: "carve",
+    summary: "one flow out of a ring of packets, beside tcpdump -r and tshark -Y on a file of the same",
+    run,
+    workers: &[],
+};
 
 /// Flows the packets belong to; the first is wanted.
 const FLOWS: u16 = 1_000;

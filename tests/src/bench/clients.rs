@@ -49,6 +49,9 @@ pub(super) struct Words {
     pub(super) page: &'static str,
     /// Telnet's prompts, and what is typed at each.
     pub(super) telnet: [(&'static str, &'static str); 3],
+    /// The Telnet options of its greeting are answered. One peer sends them and forgets that it did;
+    /// what is then said to and fro about them must end before a name is typed, or no login does.
+    pub(super) telnet_greeting: bool,
 }
 
 /// The subject's words, and those of its controls.
@@ -57,6 +60,7 @@ pub(super) static OURS: Words = Words {
     ftp_quit: true,
     page: "/",
     telnet: [("login: ", "root\r\0"), ("Password: ", "vizxv\r\0"), ("Login incorrect", "")],
+    telnet_greeting: true,
 };
 
 /// A conversation: what was heard and not used yet.
@@ -121,7 +125,8 @@ pub(super) async fn ftp(to: SocketAddr, n: usize, words: &Words) -> crate::Resul
 pub(super) async fn http(to: SocketAddr, n: usize, words: &Words) -> crate::Result<()> {
     let mut talk = Talk::open(to, n).await?;
     let page = words.page;
-    let request = format!("GET {page} HTTP/1.1\r\nHost: www.corp.example\r\nUser-Agent: Mozilla/5.0\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {page} HTTP/1.1\r\nHost: www.corp.example\r\nUser-Agent: Mozilla/5.0\r\nAccept: */*\r\nConnection: close\r\n\r\n");
     talk.say(&request).await?;
     talk.expect("HTTP/1.1 200 ").await?;
     talk.end().await
@@ -130,10 +135,10 @@ pub(super) async fn http(to: SocketAddr, n: usize, words: &Words) -> crate::Resu
 /// A Telnet login that is refused; the visitor then leaves.
 pub(super) async fn telnet(to: SocketAddr, n: usize, words: &Words) -> crate::Result<()> {
     let mut talk = Talk::open(to, n).await?;
-    for (prompt, line) in words.telnet {
+    for (step, (prompt, line)) in words.telnet.into_iter().enumerate() {
         loop {
             let answers = options(&mut talk.heard);
-            if !answers.is_empty() {
+            if !answers.is_empty() && (step > 0 || words.telnet_greeting) {
                 talk.stream.write_all(&answers).await?;
             }
             if talk.heard.windows(prompt.len()).any(|window| window == prompt.as_bytes()) {

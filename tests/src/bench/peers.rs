@@ -40,17 +40,13 @@ const COWRIE_LOGIN: &str = "\"eventid\":\"cowrie.login.failed\"";
 pub(super) static PEERS: [Peer; 2] = [
     Peer {
         name: "opencanary",
-        services: &[
-            (21, "\"logtype\": 2000,"),
-            (22, "\"logtype\": 4002,"),
-            (23, "\"logtype\": 6001,"),
-            (80, "\"logtype\": 3000,"),
-        ],
+        services: &[(21, "\"logtype\": 2000,"), (22, "\"logtype\": 4002,"), (23, "\"logtype\": 6001,"), (80, "\"logtype\": 3000,")],
         words: Words {
             ftp_login: "530 ",
             ftp_quit: false,
             page: "/index.html",
             telnet: [("Username: ", "root\r\n"), ("Password: ", "vizxv\r\n"), ("Authentication failed", "")],
+            telnet_greeting: false,
         },
         log: "records.log",
         configure: opencanary,
@@ -64,6 +60,7 @@ pub(super) static PEERS: [Peer; 2] = [
             ftp_quit: false,
             page: "",
             telnet: [("login: ", "root\r\n"), ("Password: ", "vizxv\r\n"), ("Login incorrect", "")],
+            telnet_greeting: true,
         },
         log: "var/log/cowrie/cowrie.json",
         configure: cowrie,
@@ -127,7 +124,8 @@ impl Running {
     /// Starts it in a fresh directory and waits until all its ports answer.
     pub(super) fn start(run: &Run, peer: &'static Peer) -> crate::Result<Self> {
         let home = run.options.peers_dir.join(peer.name);
-        let home = home.canonicalize().with_context(|| format!("{} is not in {}: run tests/install-peers.sh", peer.name, home.display()))?;
+        let home =
+            home.canonicalize().with_context(|| format!("{} is not in {}: run tests/install-peers.sh", peer.name, home.display()))?;
         let dir = run.fresh(peer.name)?;
         let offset = free_offset()?;
         (peer.configure)(&dir, offset)?;

@@ -63,7 +63,8 @@ pub(super) fn send(sensor: &SensorLab, numbers: std::ops::Range<u32>, flows: u16
                 })
                 .collect();
             let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> = heads.iter().map(|_| SendAncillaryBuffer::default()).collect();
-            let mut messages: Vec<MMsgHdr<'_>> = parts.iter().zip(&mut controls).map(|(parts, control)| MMsgHdr::new(parts, control)).collect();
+            let mut messages: Vec<MMsgHdr<'_>> =
+                parts.iter().zip(&mut controls).map(|(parts, control)| MMsgHdr::new(parts, control)).collect();
             match sendmmsg(socket, &mut messages, SendFlags::empty()) {
                 Ok(sent) => next += u32::try_from(sent)?,
                 Err(rustix::io::Errno::NOBUFS | rustix::io::Errno::INTR) => {}

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A kind of harm.
-pub struct Attack {
-    pub name: &'static str,
+pub(crate) struct Attack {
+    pub(crate) name: &'static str,
     /// Gets the ground, its own address, and whether the good visitor has made his visits.
-    pub run: fn(&Ground, Ipv4Addr, &dyn Fn() -> bool) -> Option<usize>,
+    pub(crate) run: fn(&Ground, Ipv4Addr, &dyn Fn() -> bool) -> Option<usize>,
 }
 
 /// All of them, in order.
-pub const ATTACKS: [Attack; 6] = [
+pub(crate) const ATTACKS: [Attack; 6] = [
     Attack { name: "500 slow visitors", run: slow },
     Attack { name: "half-open handshakes", run: half_open },
     Attack { name: "lines without end", run: lines },

@@ -4,7 +4,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// Begins `count` handshakes, taking turns between the ports.
-pub fn flood(from: Ipv4Addr, to: Ipv4Addr, ports: &[u16], count: usize) -> std::io::Result<()> {
+pub(crate) fn flood(from: Ipv4Addr, to: Ipv4Addr, ports: &[u16], count: usize) -> std::io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::from((from, 0)).into())?;
     for n in 0..count {
