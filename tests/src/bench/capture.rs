@@ -82,8 +82,10 @@ fn run(run: &mut Run) -> crate::Result<()> {
     let config = format!("[capture]\nring = \"{RING_MIB} MiB\"\n[ring]\nquota = \"8 GiB\"\n");
     let mut sensor = SensorLab::new(&dir, &config)?;
     prepare(&sensor)?;
+    // One shows that everything runs.
+    let sizes = if run.options.quick { SIZES.get(1..2) } else { SIZES.get(..) };
     for round in 0..run.rounds {
-        for sizes in SIZES {
+        for sizes in sizes.into_iter().flatten().copied() {
             let count = u32::try_from(run.pick(5_000, if sizes.0 == "1514 B" { 200_000 } else { 400_000 }))?;
             let took = send(&sensor, 0..count, 16, sizes.1)?;
             run.measure(&sent(sizes), "k/s").beside(ALONE, f64::from(count) / took.as_secs_f64() / 1000.0);

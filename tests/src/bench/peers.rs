@@ -150,7 +150,7 @@ impl Running {
         let log = until(&format!("the log of {}", peer.name), LIMIT, || File::open(dir.join(peer.log)).ok())?;
         let mut running = Self { peer, daemon, offset, tally: Tally::new(log, peer) };
         // The knocks above are records of some, and none of what is measured.
-        running.settle(Duration::from_millis(300))?;
+        running.at_rest()?;
         Ok(running)
     }
 
@@ -185,6 +185,11 @@ impl Running {
             }
         }
         Ok((came, at))
+    }
+
+    /// Waits until its log no longer grows.
+    pub(super) fn at_rest(&mut self) -> crate::Result<()> {
+        self.settle(Duration::from_millis(300))
     }
 
     /// Until its log did not grow for so long.

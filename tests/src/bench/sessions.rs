@@ -122,12 +122,19 @@ fn of_peer(run: &mut Run, peer: &mut Running, case: &Case) -> crate::Result<()> 
         (format!("{service}, not recorded exactly once"), ""),
         (recorded_of(service), "%"),
     ];
-    let Some(address) = peer.address(case.port) else {
+    // One visit alone tells whether it can be served at all: thousands that wait in vain take hours.
+    let address = peer.address(case.port).filter(|address| {
+        let alone = visit(run, case, *address, 1, words);
+        failures(run, &format!("{name}, {service}, one visitor alone"), &alone);
+        alone.failed == 0
+    });
+    let Some(address) = address else {
         for (measure, unit) in measures {
             run.measure(&measure, unit).without(name);
         }
         return Ok(());
     };
+    peer.at_rest()?;
     let total = run.pick(case.sessions.0, case.sessions.1);
     let before = peer.records(case.port)?;
     let (cpu, start) = (peer.tree().cpu_ms(), Instant::now());

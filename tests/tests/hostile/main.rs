@@ -12,7 +12,7 @@ mod syn;
 use attacks::{ATTACKS, Attack};
 use glasshive_tests::bench::tree::Tree;
 use glasshive_tests::lab::Lab;
-use glasshive_tests::process::until;
+use glasshive_tests::process::{pause, until};
 use glasshive_tests::world::{Dial, LIMIT, PERSONA, Plan, World, is_root_tcp};
 use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
@@ -94,11 +94,14 @@ fn connect(from: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The good visitor hears the banner and says goodbye, again and again; milliseconds to the first byte.
-/// He must be served every time.
-fn good_visits(least: usize, until: &AtomicBool) -> Vec<f64> {
+/// The good visitor hears the banner and says goodbye, again and again, so often at least and until all
+/// is `done`; milliseconds to the first byte. He must be served every time, and says when he was often
+/// enough.
+fn good_visits(least: usize, done: &AtomicBool, enough: &AtomicBool) -> Vec<f64> {
     let mut waited = Vec::new();
-    while waited.len() < least || !until.load(Ordering::Relaxed) {
+    while waited.len() < least || !done.load(Ordering::Relaxed) {
+        // A visitor, not a load.
+        pause();
         let start = Instant::now();
         let mut stream = connect(GOOD, 21).expect("the good visitor is let in");
         let mut bytes = [0; 256];
@@ -107,6 +110,9 @@ fn good_visits(least: usize, until: &AtomicBool) -> Vec<f64> {
         assert!(bytes[..read].starts_with(b"220"), "{:?}", String::from_utf8_lossy(&bytes[..read]));
         stream.write_all(b"QUIT\r\n").unwrap();
         while stream.read(&mut bytes).is_ok_and(|read| read > 0) {}
+        if waited.len() >= least {
+            enough.store(true, Ordering::Relaxed);
+        }
     }
     waited
 }
@@ -139,15 +145,16 @@ fn withstand(name: &str, persona: &str) {
     let ground = Ground::new(persona);
     let visits = if full() { 2_000 } else { 100 };
     at_rest(ground.node());
-    let idle = ground.outside(|| good_visits(visits, &AtomicBool::new(true)));
+    let idle = ground.outside(|| good_visits(visits, &AtomicBool::new(true), &AtomicBool::new(false)));
     println!("{name}: good visitor alone: p99 {:.2} ms, the decoys process {} KiB", p99(&idle), ground.node().own_kib());
     let mut made = BTreeMap::from([(GOOD, idle.len())]);
     for (number, Attack { name: attack, run }) in ATTACKS.iter().enumerate() {
-        let done = AtomicBool::new(false);
-        let (ground, done) = (&ground, &done);
+        let (done, enough) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (ground, done, enough) = (&ground, &done, &enough);
         let (connections, waited) = std::thread::scope(|scope| {
-            let good = scope.spawn(move || ground.outside(move || good_visits(visits, done)));
-            let connections = run(ground, source(number), &|| good.is_finished());
+            let good = scope.spawn(move || ground.outside(move || good_visits(visits, done, enough)));
+            // A good visitor who was not served is waited for by nobody.
+            let connections = run(ground, source(number), &|| enough.load(Ordering::Relaxed) || good.is_finished());
             done.store(true, Ordering::Relaxed);
             (connections, good.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
