@@ -35,9 +35,10 @@ fn run(run: &mut Run) -> crate::Result<()> {
     sensor.start()?;
     let (mut next, mut sent) = (0u32, 0u64);
     while sent < bytes {
-        send(&sensor, next..next + 64_000, FLOWS, mixed)?;
-        sent += (next..next + 64_000).map(|n| mixed(n) as u64).sum::<u64>();
-        next += 64_000;
+        let some = next..next + 16_000;
+        send(&sensor, some.clone(), FLOWS, mixed)?;
+        next = some.end;
+        sent += some.map(|n| mixed(n) as u64).sum::<u64>();
     }
     sensor.stop()?;
     let whole = dir.join("all.pcap");

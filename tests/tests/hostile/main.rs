@@ -141,9 +141,10 @@ fn at_rest(tree: Tree) -> Duration {
 }
 
 fn withstand(name: &str, persona: &str) {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // Where it is measured, one after the other.
+    let _turn = full().then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
     let ground = Ground::new(persona);
-    let visits = if full() { 2_000 } else { 100 };
+    let visits = if full() { 2_000 } else { 50 };
     at_rest(ground.node());
     let idle = ground.outside(|| good_visits(visits, &AtomicBool::new(true), &AtomicBool::new(false)));
     println!("{name}: good visitor alone: p99 {:.2} ms, the decoys process {} KiB", p99(&idle), ground.node().own_kib());
