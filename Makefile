@@ -37,8 +37,10 @@ soak: prerequisites-test ## the full numbers; takes long, its table belongs in t
 	$(CARGO) build --release --workspace --bins --locked
 	GLASSHIVE_CONNECTIONS=100000 GLASSHIVE_FUZZ=1000000 GLASSHIVE_KILLS=50 $(CARGO) test --release --workspace --locked -- --nocapture
 
-# BENCH="--full --only store": flags of `glasshive-lab bench`.
+# BENCH="--full --only store": flags of `glasshive-lab bench`; --peers measures other products too.
 bench: build ## throughput, memory and latency beside controls; a table, and JSON under run/bench/
+	@tests/install.sh bench
+	@$(if $(findstring --peers,$(BENCH)),tests/install-peers.sh,true)
 	target/release/glasshive-lab bench $(BENCH)
 
 clean: ## remove what runs left behind, keep the build

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what `make demo` (argument demo) or `make test` (argument test) needs from Debian's packages.
+# Installs what `make demo` (argument demo), `make test` (test) or `make bench` (bench) needs from Debian's packages.
 # As an ordinary user it installs nothing and prints the one command that would.
 set -euo pipefail
 
@@ -13,7 +13,13 @@ demo="cc:gcc ssh:openssh-client sshpass:sshpass curl:curl lftp:lftp dig:bind9-dn
 # Only root captures packets, so only root needs what the demonstration does with them.
 [ "$(id -u)" -ne 0 ] || demo="$demo nmap:nmap sshd:openssh-server tcpdump:tcpdump tshark:tshark"
 tests="$demo mkfs.ext4:e2fsprogs nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet expect:expect tcpdump:tcpdump tshark:tshark"
-[ "${1:-demo}" = test ] && wanted=$tests || wanted=$demo
+bench=$demo
+[ "$(id -u)" -ne 0 ] || bench="$bench dumpcap:wireshark-common netsniff-ng:netsniff-ng"
+case "${1:-demo}" in
+  test) wanted=$tests ;;
+  bench) wanted=$bench ;;
+  *) wanted=$demo ;;
+esac
 
 missing=()
 for pair in $wanted; do

@@ -2,7 +2,7 @@
 //! what it must be. They come from many loopback addresses, as many visitors would.
 
 use anyhow::{Context as _, bail, ensure};
-use russh::keys::{Algorithm, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, HashAlg, PublicKeyOrCertificate};
 use russh::{Disconnect, Preferred, cipher, client, compression, kex, mac};
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,6 +37,31 @@ pub(super) async fn first_bytes(to: SocketAddr, n: usize) -> crate::Result<Durat
     ensure!(stream.read(&mut bytes).await? > 0, "closed without a word");
     Ok(start.elapsed())
 }
+
+/// What servers say, where they differ.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// The answer to an FTP password.
+    pub(super) ftp_login: &'static str,
+    /// FTP visitors say QUIT and are answered.
+    pub(super) ftp_quit: bool,
+    /// The page that is there.
+    pub(super) page: &'static str,
+    /// Telnet's prompts, and what is typed at each.
+    pub(super) telnet: [(&'static str, &'static str); 3],
+    /// The Telnet options of its greeting are answered. One peer sends them and forgets that it did;
+    /// what is then said to and fro about them must end before a name is typed, or no login does.
+    pub(super) telnet_greeting: bool,
+}
+
+/// The subject's words, and those of its controls.
+pub(super) static OURS: Words = Words {
+    ftp_login: "230 ",
+    ftp_quit: true,
+    page: "/",
+    telnet: [("login: ", "root\r\0"), ("Password: ", "vizxv\r\0"), ("Login incorrect", "")],
+    telnet_greeting: true,
+};
 
 /// A conversation: what was heard and not used yet.
 struct Talk {
@@ -80,34 +105,40 @@ impl Talk {
     }
 }
 
-/// An FTP login that is accepted.
-pub(super) async fn ftp(to: SocketAddr, n: usize) -> crate::Result<()> {
+/// One FTP login.
+pub(super) async fn ftp(to: SocketAddr, n: usize, words: &Words) -> crate::Result<()> {
     let mut talk = Talk::open(to, n).await?;
     talk.expect("220 ").await?;
     talk.say("USER backup\r\n").await?;
     talk.expect("331 ").await?;
     talk.say("PASS backup123\r\n").await?;
-    talk.expect("230 ").await?;
+    talk.expect(words.ftp_login).await?;
+    if !words.ftp_quit {
+        return Ok(());
+    }
     talk.say("QUIT\r\n").await?;
     talk.expect("221 ").await?;
     talk.end().await
 }
 
 /// One page by HTTP.
-pub(super) async fn http(to: SocketAddr, n: usize) -> crate::Result<()> {
+pub(super) async fn http(to: SocketAddr, n: usize, words: &Words) -> crate::Result<()> {
     let mut talk = Talk::open(to, n).await?;
-    talk.say("GET / HTTP/1.1\r\nHost: www.corp.example\r\nUser-Agent: Mozilla/5.0\r\nAccept: */*\r\nConnection: close\r\n\r\n").await?;
+    let page = words.page;
+    let request =
+        format!("GET {page} HTTP/1.1\r\nHost: www.corp.example\r\nUser-Agent: Mozilla/5.0\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    talk.say(&request).await?;
     talk.expect("HTTP/1.1 200 ").await?;
     talk.end().await
 }
 
 /// A Telnet login that is refused; the visitor then leaves.
-pub(super) async fn telnet(to: SocketAddr, n: usize) -> crate::Result<()> {
+pub(super) async fn telnet(to: SocketAddr, n: usize, words: &Words) -> crate::Result<()> {
     let mut talk = Talk::open(to, n).await?;
-    for (prompt, line) in [("login: ", "root\r\0"), ("Password: ", "vizxv\r\0"), ("Login incorrect", "")] {
+    for (step, (prompt, line)) in words.telnet.into_iter().enumerate() {
         loop {
             let answers = options(&mut talk.heard);
-            if !answers.is_empty() {
+            if !answers.is_empty() && (step > 0 || words.telnet_greeting) {
                 talk.stream.write_all(&answers).await?;
             }
             if talk.heard.windows(prompt.len()).any(|window| window == prompt.as_bytes()) {
@@ -134,6 +165,8 @@ fn options(heard: &mut Vec<u8>) -> Vec<u8> {
                     (251, 1 | 3) => answers.extend([255, 253, *option]),
                     (251, _) => answers.extend([255, 254, *option]),
                     (253, _) => answers.extend([255, 252, *option]),
+                    // What was welcome ends; one peer waits for the answer before it judges a password.
+                    (252, 1 | 3) => answers.extend([255, 254, *option]),
                     _ => {}
                 }
                 rest = after;
@@ -161,13 +194,14 @@ impl client::Handler for Trusting {
     }
 }
 
-/// One algorithm of each kind, so that every server does the same work.
+/// One algorithm of each kind, so that every server does the same work; the second of a kind is for
+/// peers that do not know the first.
 pub(super) fn ssh_config() -> Arc<client::Config> {
     let preferred = Preferred {
         kex: Cow::Borrowed(&[kex::CURVE25519]),
-        key: Cow::Borrowed(&[Algorithm::Ed25519]),
-        cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305]),
-        mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM]),
+        key: Cow::Borrowed(&[Algorithm::Ed25519, Algorithm::Rsa { hash: Some(HashAlg::Sha512) }]),
+        cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305, cipher::AES_128_CTR]),
+        mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA256]),
         compression: Cow::Borrowed(&[compression::NONE]),
         ..Preferred::DEFAULT
     };
@@ -207,8 +241,8 @@ fn kexinit() -> Vec<u8> {
         "ssh-ed25519,ecdsa-sha2-nistp256,rsa-sha2-512,rsa-sha2-256",
         "chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr",
         "chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr",
-        "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com",
-        "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com",
+        "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512",
+        "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512",
         "none,zlib@openssh.com",
         "none,zlib@openssh.com",
         "",
@@ -244,6 +278,13 @@ mod tests {
         heard.push(5);
         assert_eq!(options(&mut heard), [255, 254, 5]);
         assert_eq!(heard, b"login: ");
+    }
+
+    #[test]
+    fn an_option_that_ends_is_answered() {
+        let mut heard = [&[255, 252, 1][..], b"x"].concat();
+        assert_eq!(options(&mut heard), [255, 254, 1]);
+        assert_eq!(heard, b"x");
     }
 
     #[test]

@@ -98,6 +98,14 @@ impl Measure {
         self
     }
 
+    /// Says that a peer has nothing like it: shown as `-`.
+    pub(super) fn without(&mut self, name: &'static str) -> &mut Self {
+        if !self.others.iter().any(|series| series.name == name) {
+            self.others.push(Series { name, samples: Vec::new() });
+        }
+        self
+    }
+
     /// Sets a budget; the same one again changes nothing.
     pub(super) fn budget(&mut self, budget: Budget) -> &mut Self {
         if !self.budgets.contains(&budget) {

@@ -4,6 +4,7 @@ use super::clients::{connect, first_bytes, ssh_kexinit};
 use super::control::{Control, RUSSH, TOKIO};
 use super::load::closed;
 use super::measure::Budget;
+use super::peers::{Peer, Running};
 use super::subject::Subject;
 use super::tree::Tree;
 use super::{Bench, Run};
@@ -44,24 +45,35 @@ struct Case {
 }
 
 const BARE: (&str, &str, &str) = (TOKIO, "tokio", "silent");
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case { name: "generic_tcp, silent", port: 9100, stage: Stage::Silent, budget: 4.0, control: BARE },
     Case { name: "telnet, greeted", port: 23, stage: Stage::Greeted, budget: 4.0, control: BARE },
+    Case { name: "ftp, greeted", port: 21, stage: Stage::Greeted, budget: 4.0, control: BARE },
     Case { name: "http, silent", port: 80, stage: Stage::Silent, budget: 4.0, control: BARE },
     Case { name: "ssh, before the visitor's id", port: 22, stage: Stage::Greeted, budget: 4.0, control: BARE },
     Case { name: "ssh, after KEXINIT", port: 22, stage: Stage::Kexinit, budget: 56.0, control: (RUSSH, "russh", "-") },
 ];
 
 const MIB: f64 = 1024.0;
+const FRESH: &str = "a new journal";
 
 fn run(run: &mut Run) -> crate::Result<()> {
     let mut subject = Subject::start(run, "memory")?;
     let (connections, visits) = (run.pick(200, 2_000), run.pick(200, 20_000));
     for _ in 0..run.rounds {
         subject.restart_empty()?;
-        idle(run, subject.node()?, "a new journal");
+        idle(run, subject.node()?, FRESH);
+        for peer in run.peers() {
+            let running = Running::start(run, peer)?;
+            settle(run, running.tree());
+            let memory = running.tree().memory().proportional_kib as f64 / MIB;
+            run.measure(&format!("idle on {FRESH}"), "MiB").beside(peer.name, memory);
+        }
         for case in &CASES {
             connections_of(run, &mut subject, case, connections)?;
+            for peer in run.peers() {
+                connections_of_peer(run, peer, case, connections)?;
+            }
         }
         subject.restart_empty()?;
         let (before, to) = (subject.recorded()?, subject.address(21));
@@ -94,10 +106,10 @@ fn connections_of(run: &mut Run, subject: &mut Subject, case: &Case, connections
     let control = Control::start(worker, argument, &run.dir)?;
     // A bare listener never greets.
     let stage = if worker == "tokio" { Stage::Silent } else { case.stage };
-    let (bare, _) = grow(run, control.address, control.tree(), stage, connections)?;
+    let (bare, _) = grow(run, control.address, control.tree(), stage, connections, true)?;
     drop(control);
     subject.restart_empty()?;
-    let (fresh, more) = grow(run, subject.address(case.port), subject.node()?, case.stage, connections)?;
+    let (fresh, more) = grow(run, subject.address(case.port), subject.node()?, case.stage, connections, true)?;
     run.measure(case.name, "KiB").subject(fresh).beside(control_name, bare).budget(Budget::AtMost(case.budget));
     if let Some(more) = more {
         run.measure(&format!("{}, more", case.name), "KiB").subject(more);
@@ -105,8 +117,26 @@ fn connections_of(run: &mut Run, subject: &mut Subject, case: &Case, connections
     Ok(())
 }
 
-/// KiB a connection: of the first, and of as many again.
-fn grow(run: &Run, to: SocketAddr, tree: Tree, stage: Stage, connections: usize) -> crate::Result<(f64, Option<f64>)> {
+fn connections_of_peer(run: &mut Run, peer: &'static Peer, case: &Case, connections: usize) -> crate::Result<()> {
+    let running = Running::start(run, peer)?;
+    let grown = running.address(case.port).map(|to| grow(run, to, running.tree(), case.stage, connections, false));
+    match grown {
+        Some(Ok((fresh, _))) => {
+            run.measure(case.name, "KiB").beside(peer.name, fresh);
+        }
+        Some(Err(error)) => {
+            run.note(format!("{}, {}: {error:#}", peer.name, case.name));
+            run.measure(case.name, "KiB").without(peer.name);
+        }
+        None => {
+            run.measure(case.name, "KiB").without(peer.name);
+        }
+    }
+    Ok(())
+}
+
+/// KiB a connection: of the first, and of as many `again`.
+fn grow(run: &Run, to: SocketAddr, tree: Tree, stage: Stage, connections: usize, again: bool) -> crate::Result<(f64, Option<f64>)> {
     let empty = settle(run, tree);
     let descriptors = tree.descriptors();
     let mut held = Vec::new();
@@ -118,7 +148,7 @@ fn grow(run: &Run, to: SocketAddr, tree: Tree, stage: Stage, connections: usize)
         Ok(settle(run, tree))
     };
     let some = add(&mut held)?;
-    let many = if run.options.quick { None } else { Some(add(&mut held)?) };
+    let many = if run.options.quick || !again { None } else { Some(add(&mut held)?) };
     let each = |growth: f64| growth / connections as f64;
     Ok((each(some - empty), many.map(|many| each(many - some))))
 }

@@ -1,21 +1,25 @@
 //! `make bench`: what Glasshive costs and bears on this machine, beside a control measured in the same
 //! run, and whether the budgets of the design are met. One file a benchmark, one line in [`BENCHES`].
 //!
-//! Every benchmark runs the real binaries on loopback, takes turns between subject and control, and
-//! reports medians of its rounds; all samples go to `<out>/<name>.json`. A budget that is not met is
-//! said, never an error: machines differ. What must fail a benchmark is a visit that went wrong in a
-//! way it does not count.
+//! Every benchmark runs the real binaries on loopback or in namespaces, takes turns between subject,
+//! controls and peers, and reports medians of its rounds; all samples go to `<out>/<name>.json`. A budget
+//! that is not met is said, never an error: machines differ. What must fail a benchmark is a visit that
+//! went wrong in a way it does not count.
 
 mod clients;
 mod control;
 mod load;
 mod machine;
 mod measure;
-mod records;
+mod peers;
+pub mod records;
 mod report;
 mod subject;
-mod tree;
+mod traffic;
+pub mod tree;
 
+mod capture;
+mod carve;
 mod end_to_end;
 mod first_bytes;
 mod journal;
@@ -42,8 +46,16 @@ pub struct Bench {
 }
 
 /// All benchmarks, in the order they run.
-pub static BENCHES: [&Bench; 6] =
-    [&memory::BENCH, &first_bytes::BENCH, &sessions::BENCH, &store::BENCH, &journal::BENCH, &end_to_end::BENCH];
+pub static BENCHES: [&Bench; 8] = [
+    &memory::BENCH,
+    &first_bytes::BENCH,
+    &sessions::BENCH,
+    &capture::BENCH,
+    &carve::BENCH,
+    &store::BENCH,
+    &journal::BENCH,
+    &end_to_end::BENCH,
+];
 
 /// Workers any benchmark may use.
 static WORKERS: [Worker; 2] = [("tokio", control::tokio_worker), ("russh", control::russh_worker)];
@@ -54,7 +66,7 @@ pub struct Options {
     /// Small numbers and one round: shows that everything runs, says little about speed
     #[arg(long, conflicts_with = "full")]
     pub quick: bool,
-    /// The large numbers: one million events in the controller's store
+    /// The large numbers: one million events in the controller's store, 2.5 GB of packets
     #[arg(long)]
     pub full: bool,
     /// Only this benchmark; may be given more than once
@@ -63,6 +75,12 @@ pub struct Options {
     /// Rounds of subject and control [default: 5, quick: 1]
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
+    /// Measure OpenCanary and Cowrie too, as tests/install-peers.sh installed them
+    #[arg(long)]
+    pub peers: bool,
+    /// Where they were installed
+    #[arg(long, default_value = "run/bench-peers", value_name = "DIR")]
+    pub peers_dir: PathBuf,
     /// Where the results are written
     #[arg(long, default_value = "run/bench", value_name = "DIR")]
     pub out: PathBuf,
@@ -105,6 +123,11 @@ impl Run {
     /// A number by the size of the run.
     fn pick(&self, quick: usize, usual: usize) -> usize {
         if self.options.quick { quick } else { usual }
+    }
+
+    /// The peers to measure.
+    fn peers(&self) -> &'static [peers::Peer] {
+        if self.options.peers { &peers::PEERS } else { &[] }
     }
 
     /// An empty directory of that name.
@@ -173,6 +196,24 @@ pub fn worker(name: &str, arguments: &[String]) -> crate::Result<()> {
     let all = WORKERS.iter().chain(BENCHES.iter().flat_map(|bench| bench.workers));
     let (_, run) = all.into_iter().find(|(known, _)| *known == name).with_context(|| format!("no worker {name:?}"))?;
     run(arguments)
+}
+
+/// Whose turn it is in a round: the subject, its control, or the peer of that number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Subject,
+    Control,
+    Peer(usize),
+}
+
+/// All turns of a round. Each round begins with another, so that nobody always finds the machine as
+/// the same one left it.
+fn turns(round: usize, peers: usize) -> Vec<Turn> {
+    let mut all = vec![Turn::Subject, Turn::Control];
+    all.extend((0..peers).map(Turn::Peer));
+    let first = round % all.len();
+    all.rotate_left(first);
+    all
 }
 
 /// Thousands of connections need as many descriptors.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Events of one visit.
-pub(super) const EVENTS: usize = 10;
+pub const EVENTS: usize = 10;
 
 /// Wall time now, nanoseconds UTC.
 pub(super) fn now_ns() -> i64 {
@@ -16,7 +16,7 @@ pub(super) fn now_ns() -> i64 {
 }
 
 /// A pretended node.
-pub(super) struct Node {
+pub struct Node {
     name: String,
     log: LogId,
     seq: u64,
@@ -28,7 +28,7 @@ pub(super) struct Node {
 
 impl Node {
     /// The node of that number, with nothing in its log.
-    pub(super) fn new(number: u8) -> Self {
+    pub fn new(number: u8) -> Self {
         Self {
             name: format!("node{number}"),
             log: LogId([number; 16]),
@@ -41,7 +41,7 @@ impl Node {
     }
 
     /// Visit `n` at `wall_ns`: ten events.
-    pub(super) fn visit(&mut self, n: u64, wall_ns: i64) -> crate::Result<()> {
+    pub fn visit(&mut self, n: u64, wall_ns: i64) -> crate::Result<()> {
         for (at, (envelope, kind, detail)) in visit(n, wall_ns).into_iter().enumerate() {
             let envelope = Envelope { kind: kind.number(), ..envelope };
             self.seq += 1;
@@ -56,7 +56,7 @@ impl Node {
     }
 
     /// What happened since the last batch.
-    pub(super) fn batch(&mut self) -> NodeBatch {
+    pub fn batch(&mut self) -> NodeBatch {
         let batch = NodeBatch {
             node: self.name.clone(),
             net: "lab".to_owned(),

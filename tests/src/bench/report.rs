@@ -55,7 +55,7 @@ impl Table {
             for line in 0..measure.others.len().max(measure.budgets.len()).max(1) {
                 let (beside, ratio) = match measure.others.get(line) {
                     Some(other) => (
-                        format!("{} {}", short(measure.median_of(other.name).unwrap_or(f64::NAN)), other.name),
+                        format!("{} {}", measure.median_of(other.name).map_or_else(|| "-".to_owned(), short), other.name),
                         measure.ratio(other.name).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
                     ),
                     None => (String::new(), String::new()),
@@ -113,5 +113,16 @@ mod tests {
         assert!(lines[1].contains("2.00") && lines[1].ends_with("NOT MET"), "{text}");
         assert!(lines[2].trim_start().starts_with("<= 50 ms") && lines[2].ends_with(" met"), "{text}");
         assert_eq!(lines[4], "note: first-bytes: busy");
+    }
+
+    #[test]
+    fn what_a_peer_lacks_is_a_dash() {
+        let mut measure = Measure::new("ftp", "ms");
+        measure.subject(12.0).without("cowrie").without("cowrie");
+        let mut table = Table::default();
+        table.add("sessions", &[measure]);
+        let text = table.to_string();
+        let words: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(words, ["sessions", "ftp", "12", "ms", "-", "cowrie", "-"], "{text}");
     }
 }

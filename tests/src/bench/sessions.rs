@@ -2,12 +2,13 @@
 //! node for each. The node's figure is that of all its processes, the link included; the controls say
 //! the same to the same visitors and record nothing.
 
-use super::clients;
+use super::clients::{self, OURS, Words};
 use super::control::{Control, RUSSH, TOKIO};
 use super::load::{Outcome, closed};
 use super::measure::Budget;
+use super::peers::Running;
 use super::subject::Subject;
-use super::{Bench, Run};
+use super::{Bench, Run, Turn, turns};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -62,17 +63,20 @@ const CASES: [Case; 4] = [
 
 fn run(run: &mut Run) -> crate::Result<()> {
     let subject = Subject::start(run, "sessions")?;
+    let mut peers = run.peers().iter().map(|peer| Running::start(run, peer)).collect::<crate::Result<Vec<_>>>()?;
     for round in 0..run.rounds {
         for case in &CASES {
-            let order = if round % 2 == 0 { [true, false] } else { [false, true] };
-            for is_subject in order {
-                if is_subject {
-                    of_subject(run, &subject, case)?;
-                } else {
-                    of_control(run, case)?;
+            for turn in turns(round, peers.len()) {
+                match turn {
+                    Turn::Subject => of_subject(run, &subject, case)?,
+                    Turn::Control => of_control(run, case)?,
+                    Turn::Peer(number) => peers.get_mut(number).map_or(Ok(()), |peer| of_peer(run, peer, case))?,
                 }
             }
         }
+    }
+    if !peers.is_empty() {
+        run.note("peers refuse every login, an FTP visitor they know leaves then without QUIT; a failed SSH password is answered after a second by both, which holds their rate down and costs no CPU time; OpenCanary's SSH has RSA keys only, Cowrie's no chacha20-poly1305".to_owned());
     }
     run.note(format!("{CLIENTS} visitors at once; SSH is a full key exchange and one password, FTP and Telnet one login, HTTP one page; visitors, node and controller share the machine"));
     Ok(())
@@ -82,7 +86,7 @@ fn of_subject(run: &mut Run, subject: &Subject, case: &Case) -> crate::Result<()
     let total = run.pick(case.sessions.0, case.sessions.1);
     let (before, node) = (subject.recorded()?, subject.node()?);
     let (cpu, link, journal, start) = (node.cpu_ms(), node.below_ms(), node.thread_ms(JOURNAL), Instant::now());
-    let outcome = visit(run, case, subject.address(case.port), total);
+    let outcome = visit(run, case, subject.address(case.port), total, &OURS);
     let made = outcome.latencies_ms.len();
     let recorded = subject.recorded_since(before, made)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -101,6 +105,58 @@ fn of_subject(run: &mut Run, subject: &Subject, case: &Case) -> crate::Result<()
     let wanted = ((made * case.logins) as u64, made as u64);
     let off = recorded.logins.abs_diff(wanted.0) + recorded.closes.abs_diff(wanted.1);
     run.measure(&format!("{service}, not recorded exactly once"), "").subject(off as f64).budget(Budget::AtMost(0.0));
+    run.measure(&recorded_of(service), "%").subject(recorded.closes as f64 / total.max(1) as f64 * 100.0);
+    Ok(())
+}
+
+fn recorded_of(service: &str) -> String {
+    format!("{service}, recorded of attempted")
+}
+
+fn of_peer(run: &mut Run, peer: &mut Running, case: &Case) -> crate::Result<()> {
+    let (name, service, words) = (peer.peer.name, case.service, &peer.peer.words);
+    let measures = [
+        (format!("{service}, recorded"), "/s"),
+        (format!("{service}, CPU a session"), "ms"),
+        (format!("{service}, failed"), ""),
+        (format!("{service}, not recorded exactly once"), ""),
+        (recorded_of(service), "%"),
+    ];
+    // One visit alone tells whether it can be served at all: thousands that wait in vain take hours.
+    let address = peer.address(case.port).filter(|address| {
+        let alone = visit(run, case, *address, 1, words);
+        failures(run, &format!("{name}, {service}, one visitor alone"), &alone);
+        alone.failed == 0
+    });
+    let Some(address) = address else {
+        for (measure, unit) in measures {
+            run.measure(&measure, unit).without(name);
+        }
+        return Ok(());
+    };
+    peer.at_rest()?;
+    let total = run.pick(case.sessions.0, case.sessions.1);
+    let before = peer.records(case.port)?;
+    let (cpu, start) = (peer.tree().cpu_ms(), Instant::now());
+    let outcome = visit(run, case, address, total, words);
+    let made = outcome.latencies_ms.len();
+    let (recorded, last) = peer.recorded_since(case.port, before, made)?;
+    let (seconds, spent) = ((last - start).max(outcome.elapsed).as_secs_f64(), peer.tree().cpu_ms() - cpu);
+    failures(run, &format!("{name}, {service}"), &outcome);
+    if recorded < total {
+        run.note(format!("{name}, {service}: {recorded} recorded of {total} attempted, {made} of which went well"));
+    }
+    let values = [
+        recorded as f64 / seconds,
+        spent / made.max(1) as f64,
+        outcome.failed as f64,
+        // A visit that failed may have left its record all the same.
+        made.saturating_sub(recorded) as f64,
+        recorded as f64 / total.max(1) as f64 * 100.0,
+    ];
+    for ((measure, unit), value) in measures.into_iter().zip(values) {
+        run.measure(&measure, unit).beside(name, value);
+    }
     Ok(())
 }
 
@@ -109,7 +165,7 @@ fn of_control(run: &mut Run, case: &Case) -> crate::Result<()> {
     let (name, worker, argument) = case.control;
     let control = Control::start(worker, argument, &run.dir)?;
     let (cpu, start) = (control.tree().cpu_ms(), Instant::now());
-    let outcome = visit(run, case, control.address, total);
+    let outcome = visit(run, case, control.address, total, &OURS);
     let (seconds, spent) = (start.elapsed().as_secs_f64(), control.tree().cpu_ms() - cpu);
     failures(run, name, &outcome);
     let made = outcome.latencies_ms.len();
@@ -118,7 +174,7 @@ fn of_control(run: &mut Run, case: &Case) -> crate::Result<()> {
     Ok(())
 }
 
-fn visit(run: &Run, case: &Case, to: SocketAddr, total: usize) -> Outcome {
+fn visit(run: &Run, case: &Case, to: SocketAddr, total: usize, words: &'static Words) -> Outcome {
     let service = case.service;
     let ssh = clients::ssh_config();
     let visits = closed(CLIENTS, total, move |n| {
@@ -127,9 +183,9 @@ fn visit(run: &Run, case: &Case, to: SocketAddr, total: usize) -> Outcome {
             let start = Instant::now();
             match service {
                 "ssh" => Box::pin(clients::ssh(to, n, ssh)).await?,
-                "ftp" => clients::ftp(to, n).await?,
-                "http" => clients::http(to, n).await?,
-                _ => clients::telnet(to, n).await?,
+                "ftp" => clients::ftp(to, n, words).await?,
+                "http" => clients::http(to, n, words).await?,
+                _ => clients::telnet(to, n, words).await?,
             }
             Ok(start.elapsed())
         }

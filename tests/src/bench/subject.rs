@@ -157,7 +157,7 @@ impl Drop for Subject {
 
 /// An offset at which all ports are free on the three loopback addresses. All stay below 32768, where
 /// the kernel begins to give ports to connections.
-fn free_offset() -> crate::Result<u16> {
+pub(super) fn free_offset() -> crate::Result<u16> {
     let start = u16::try_from(std::process::id() % 20)?;
     for step in 0..20 {
         let offset = 10_000 + (start + step) % 20 * 600;

@@ -12,18 +12,18 @@ const PAGE_KIB: u64 = 4;
 
 /// A process and all below it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tree(pub u32);
+pub struct Tree(pub u32);
 
 /// What a tree holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Memory {
+pub struct Memory {
     /// Resident memory of all processes, shared pages counted in each, KiB.
-    pub(super) resident_kib: u64,
+    pub resident_kib: u64,
     /// The same with shared pages divided among those who share them (PSS), KiB; resident memory
     /// where the kernel does not tell.
-    pub(super) proportional_kib: u64,
+    pub proportional_kib: u64,
     /// Processes.
-    pub(super) processes: u64,
+    pub processes: u64,
 }
 
 struct Stat {
@@ -57,13 +57,13 @@ impl Tree {
 
     /// CPU time of all processes, and of children already gone, milliseconds. Counted in ticks of
     /// 10 ms: measure much at once.
-    pub(super) fn cpu_ms(self) -> f64 {
+    pub fn cpu_ms(self) -> f64 {
         let ticks: u64 = self.pids().iter().map(|(_, stat)| stat.own_ticks + stat.reaped_ticks).sum();
         ticks as f64 * TICK_MS
     }
 
     /// CPU time of the root's thread of that name (cut to 15 characters by the kernel), milliseconds.
-    pub(super) fn thread_ms(self, name: &str) -> f64 {
+    pub fn thread_ms(self, name: &str) -> f64 {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
         let named = tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name));
         let ticks: u64 =
@@ -71,14 +71,27 @@ impl Tree {
         ticks as f64 * TICK_MS
     }
 
+    /// CPU time of each of the root's threads by name, nanoseconds, as the scheduler counts it: finer
+    /// than ticks, and without threads that have ended.
+    pub fn threads_ns(self) -> Vec<(String, u64)> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
+        tasks
+            .filter_map(|task| {
+                let name = std::fs::read_to_string(task.path().join("comm")).ok()?.trim_end().to_owned();
+                let spent = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+                Some((name, spent.split_whitespace().next()?.parse().ok()?))
+            })
+            .collect()
+    }
+
     /// CPU time of the processes below the root, milliseconds.
-    pub(super) fn below_ms(self) -> f64 {
+    pub fn below_ms(self) -> f64 {
         let ticks: u64 = self.pids().iter().skip(1).map(|(_, stat)| stat.own_ticks + stat.reaped_ticks).sum();
         ticks as f64 * TICK_MS
     }
 
     /// Memory of all processes.
-    pub(super) fn memory(self) -> Memory {
+    pub fn memory(self) -> Memory {
         let mut sum = Memory::default();
         for (pid, _) in self.pids() {
             let one = memory(pid);
@@ -90,18 +103,18 @@ impl Tree {
     }
 
     /// Resident memory of the root alone, KiB.
-    pub(super) fn own_kib(self) -> u64 {
+    pub fn own_kib(self) -> u64 {
         memory(self.0).resident_kib
     }
 
     /// Open descriptors of the root.
-    pub(super) fn descriptors(self) -> usize {
+    pub fn descriptors(self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.0)).map_or(0, Iterator::count)
     }
 
     /// Resident memory of the root, KiB, once it moved by no more than 64 KiB for `quiet`, or after
     /// `limit` whatever it is then.
-    pub(super) fn settled_kib(self, quiet: Duration, limit: Duration) -> u64 {
+    pub fn settled_kib(self, quiet: Duration, limit: Duration) -> u64 {
         let deadline = Instant::now() + limit;
         let mut since = Instant::now();
         let mut last = self.own_kib();
@@ -150,6 +163,7 @@ mod tests {
         let memory = own.memory();
         assert!(memory.processes >= 2 && memory.resident_kib > own.own_kib() && memory.proportional_kib > 0, "{memory:?}");
         assert!(own.descriptors() > 2);
+        assert!(own.threads_ns().iter().any(|(name, spent)| !name.is_empty() && *spent > 0));
         drop(child.stdin.take());
         child.wait().unwrap();
         let (before, of_thread) = (own.cpu_ms(), own.thread_ms("no such thread"));
