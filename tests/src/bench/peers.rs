@@ -265,7 +265,7 @@ mod tests {
         write!(file, "{{\"logtype\": 2000, \"n\": 1}}\n{{\"logtype\": 20001, \"n\": 2}}\n{{\"logtype\": 2000, ").unwrap();
         assert!(tally.read().unwrap());
         assert_eq!(tally.seen[0].1, 1);
-        write!(file, "\"n\": 3}}\n").unwrap();
+        writeln!(file, "\"n\": 3}}").unwrap();
         assert!(tally.read().unwrap() && !tally.read().unwrap());
         assert_eq!(tally.seen.iter().map(|(_, seen)| *seen).collect::<Vec<_>>(), [2, 0, 0, 0]);
     }
