@@ -86,7 +86,7 @@ fn run(run: &mut Run) -> crate::Result<()> {
     let sizes = if run.options.quick { SIZES.get(1..2) } else { SIZES.get(..) };
     for round in 0..run.rounds {
         for sizes in sizes.into_iter().flatten().copied() {
-            let count = u32::try_from(run.pick(5_000, if sizes.0 == "1514 B" { 200_000 } else { 400_000 }))?;
+            let count = u32::try_from(run.pick(5_000, if sizes.0 == "1514 B" { 60_000 } else { 150_000 }))?;
             let took = send(&sensor, 0..count, 16, sizes.1)?;
             run.measure(&sent(sizes), "k/s").beside(ALONE, f64::from(count) / took.as_secs_f64() / 1000.0);
             let mut order: Vec<Option<&Recorder>> = std::iter::once(None).chain(RECORDERS.iter().map(Some)).collect();

@@ -2,7 +2,7 @@
 //! without end, thousands of channels. Every connection they make is a session with a beginning and an
 //! end, a good visitor beside them is served, memory stays bounded, and the node comes to rest. How
 //! long the good visitor waits is printed, not judged: machines differ. Needs root and the programs of
-//! `tests/install.sh test`; `GLASSHIVE_HOSTILE=full` gives the numbers of an issue.
+//! `tests/install.sh test`; `GLASSHIVE_CONNECTIONS=100000`, as in `make soak`, gives the full numbers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -26,7 +26,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Whether the full numbers are asked for.
 fn full() -> bool {
-    std::env::var("GLASSHIVE_HOSTILE").is_ok_and(|text| text == "full")
+    std::env::var("GLASSHIVE_CONNECTIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(0) >= 100_000
 }
 
 /// The most the decoys process may hold, KiB. Idle it holds a tenth of that; the sum of the bounds of
