@@ -396,6 +396,8 @@ async fn a_log_the_controller_holds_more_of_is_not_continued() {
     assert!(holes.is_empty());
     assert_eq!(all.iter().filter_map(|record| number(record)).collect::<Vec<_>>(), (101..=170).collect::<Vec<_>>());
     handle.acknowledged(70).await.unwrap();
+    // As a daemon does at every start.
+    write(&handle, 171..=171).await;
     let new = handle.log_id();
     journal.close().unwrap();
     let (journal, handle, report) = open(config(tmp.path())).unwrap();
