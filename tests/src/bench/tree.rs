@@ -84,6 +84,15 @@ impl Tree {
             .collect()
     }
 
+    /// Whether a thread of the root has something to do: it runs, waits for its turn, or for the disk.
+    pub fn busy(self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
+        tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()).any(|text| {
+            let state = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+            matches!(state, Some("R" | "D"))
+        })
+    }
+
     /// CPU time of the processes below the root, milliseconds.
     pub fn below_ms(self) -> f64 {
         let ticks: u64 = self.pids().iter().skip(1).map(|(_, stat)| stat.own_ticks + stat.reaped_ticks).sum();
@@ -163,6 +172,8 @@ mod tests {
         let memory = own.memory();
         assert!(memory.processes >= 2 && memory.resident_kib > own.own_kib() && memory.proportional_kib > 0, "{memory:?}");
         assert!(own.descriptors() > 2);
+        // The thread that looks runs.
+        assert!(own.busy());
         assert!(own.threads_ns().iter().any(|(name, spent)| !name.is_empty() && *spent > 0));
         drop(child.stdin.take());
         child.wait().unwrap();
