@@ -224,11 +224,12 @@ fn a_certificate_opens_its_own_log_only() {
         Visitor::new(&world, net).http(false, "/before", &[]).unwrap();
     }
     world.wait_sessions(2, LIMIT).unwrap();
-    let before = [node_row(&world, "node1"), node_row(&world, "node2")];
     for node in &mut world.nodes {
         node.daemon.as_mut().unwrap().stop(LIMIT);
         node.daemon = None;
     }
+    // A node's last word, that it stops, is there by then.
+    let before = [node_row(&world, "node1"), node_row(&world, "node2")];
     // node2's daemon keeps its own journal and comes with node1's certificate and key.
     let identity = |world: &World, node: usize| world.nodes[node].dir.join("state/identity");
     let (theirs, own) = (identity(&world, 0), identity(&world, 1));
