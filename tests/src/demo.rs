@@ -3,27 +3,35 @@
 mod packets;
 
 use crate::lab::Lab;
-use crate::process::{command, run_ok, until};
+use crate::process::{command, run_ok};
 use crate::visitors::Visitor;
 use crate::world::{Dial, LIMIT, PERSONA, Plan, World, is_root_tcp};
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Starts the lab and keeps it until interrupted.
+/// Starts the lab and keeps it until interrupted; then nothing of it is left but its files.
 pub fn run(out: &Path) -> crate::Result<()> {
     fresh(out)?;
+    // Before anything is started: an interruption must not leave namespaces behind.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _within = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
     let root = Lab::possible();
     let mut world = World::start(&Plan { dir: out, root, nets: &[("lab", Dial::Node)], persona: PERSONA, extra: "" })?;
     let _sensor = if root { Some(crate::world_sensor::Sensor::start(&mut world, 0, "")?) } else { None };
     println!("{}", hints(&world)?);
-    // Ends with Ctrl-C: the terminal signals the whole group, so the daemons end as well.
-    until("the controller's end", Duration::from_secs(30 * 86_400), || {
-        let pid = world.controller.as_ref().map(crate::process::Daemon::pid)?;
-        (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
-    })
+    runtime.block_on(async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    });
+    Ok(())
 }
 
 fn hints(world: &World) -> crate::Result<String> {
