@@ -25,7 +25,7 @@ mod nudge;
 
 pub use directory::{check_room, is_clean, list, quarantine, remove};
 
-use directory::{copy_name, save_copy, wait_for_lock};
+use directory::{copy_name, drop_unfinished_snapshots, save_copy, wait_for_lock};
 
 const READY: &str = "READY";
 const CLEAN: &str = "CLEAN";
@@ -222,6 +222,7 @@ impl Segment {
             check_room(dir, 1 << 20)?;
             copy = save_copy(dir)?;
         }
+        drop_unfinished_snapshots(dir)?;
         let segment = open_sled(dir, cache_bytes).map_err(|e| check_room(dir, 0).err().unwrap_or(e))?;
         Ok(Opened { segment, clean, was_new: false, copy })
     }
@@ -570,6 +571,30 @@ mod tests {
         // The segment vanished in between: the copy takes its place.
         fs::rename(&dir, tmp.path().join("copy-a")).unwrap();
         assert_eq!(list(tmp.path()).unwrap(), ["a"]);
+    }
+
+    /// What a full disk, a kill or a power cut leaves when it meets sled writing a snapshot.
+    #[test]
+    fn an_unfinished_snapshot_is_no_damage() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("a");
+        let segment = Segment::create(&dir, 1 << 20).unwrap();
+        fill(&segment, 1..1000);
+        drop(segment);
+        // Recovery writes one.
+        Segment::open(&dir, 1 << 20).unwrap().accept().unwrap().close().unwrap();
+        let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        let snapshot = names.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("snap.")).max().unwrap();
+        let snapshot = fs::read(snapshot).unwrap();
+        let unfinished = dir.join("snap.7FFFFFFFFFFFFFFF.generating");
+        for length in [0, 5, snapshot.len() / 2, snapshot.len() - 1] {
+            fs::write(&unfinished, &snapshot[..length]).unwrap();
+            fs::remove_file(dir.join(CLEAN)).unwrap();
+            let segment = Segment::open(&dir, 1 << 20).unwrap().accept().unwrap();
+            assert_eq!(segment.range(..).count(), 999, "{length} bytes of a snapshot");
+            assert!(!unfinished.exists());
+            segment.close().unwrap();
+        }
     }
 
     #[test]

@@ -125,6 +125,23 @@ pub(super) fn save_copy(dir: &Path) -> Result<Option<PathBuf>, SegmentError> {
     Ok(Some(copy))
 }
 
+/// Removes snapshots of sled that were never finished. sled writes `snap.N.generating` and renames it; a
+/// full disk, a kill or a power cut in between leaves it behind, and the next open takes it for the newest
+/// snapshot and finds the database damaged. Nothing is in it that the log file does not tell.
+/// Nobody may hold the database.
+pub(super) fn drop_unfinished_snapshots(dir: &Path) -> Result<(), SegmentError> {
+    let at = |source| io_error(dir, source);
+    for entry in fs::read_dir(dir).map_err(at)? {
+        let entry = entry.map_err(at)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path()).map_err(at)?;
+        }
+    }
+    Ok(())
+}
+
 /// Waits until nobody holds the database, so that nothing is touched that somebody else has open.
 pub(super) fn wait_for_lock(dir: &Path) -> Result<(), SegmentError> {
     let file = match File::open(dir.join("db")) {
