@@ -85,15 +85,18 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 // What both said so far; the directories as they look to the living, too.
                 let (log, acknowledged, durable) = records::promised(&node_state.join("journal")).unwrap();
                 copy(&state, &at("live")).unwrap();
-                node_disk.cut(&at("node.cut"));
-                disk.cut(&at("controller.cut"));
+                // New names each time: `mount` takes a loop device that is still there for a file of that name, and
+                // with it what the kernel remembers of the cut before.
+                let (node_cut, controller_cut) = (at(&format!("node-{cut}.cut")), at(&format!("controller-{cut}.cut")));
+                node_disk.cut(&node_cut);
+                disk.cut(&controller_cut);
                 load.hold(true);
                 daemons.iter().for_each(|daemon| daemon.signal(18));
                 let live = records::marks(&at("live")).unwrap();
                 let received = live.get(&log).map_or(0, |mark| mark.0);
                 std::fs::remove_dir_all(at("live")).unwrap();
 
-                let mounted = Disk::mount(&at("node.cut"), &at("point"));
+                let mounted = Disk::mount(&node_cut, &at("point"));
                 let (found, there, report) = records::journal(&mounted.point.join("journal")).unwrap();
                 assert!(report.lost.is_empty() && report.quarantined.is_empty() && report.replaced.is_none(), "{report:?}");
                 assert_eq!(found, log);
@@ -102,7 +105,7 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 seen.push((log, there.last(), there.head(there.last()).unwrap()));
                 drop(mounted);
 
-                let mounted = Disk::mount(&at("controller.cut"), &at("point"));
+                let mounted = Disk::mount(&controller_cut, &at("point"));
                 let marks = records::marks(&mounted.point).unwrap();
                 let stored = marks.get(&log).map_or(0, |mark| mark.0);
                 assert!(stored >= acknowledged, "{acknowledged} records were acknowledged, {stored} are in the image");
@@ -113,6 +116,8 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 );
                 seen.extend(marks.into_iter().map(|(log, (seq, head))| (log, seq, head)));
                 drop(mounted);
+                std::fs::remove_file(&node_cut).unwrap();
+                std::fs::remove_file(&controller_cut).unwrap();
                 load.hold(false);
             }
         }));

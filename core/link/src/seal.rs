@@ -13,6 +13,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
+
+mod header;
 
 /// Why something did not seal or open.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +43,7 @@ pub struct SealedFile {
     pub sha256: [u8; 32],
 }
 
-/// Seals secrets and files. Cheap to share; no state.
+/// Seals secrets and files. Cheap to share.
 pub trait Sealer: Send + Sync + std::fmt::Debug {
     /// The secret as base64 of an age file.
     fn seal(&self, plain: &[u8]) -> String;
@@ -60,12 +63,14 @@ pub trait Sealer: Send + Sync + std::fmt::Debug {
 pub struct RecipientSealer {
     recipient: Recipient,
     pivot: [u8; 32],
+    headers: Arc<header::Headers>,
 }
 
 impl RecipientSealer {
     /// To `recipient` (`age1…`), pivots under `pivot`.
     pub fn new(recipient: &str, pivot: [u8; 32]) -> Result<Self, SealError> {
-        Ok(Self { recipient: recipient.parse().map_err(|_| SealError::Recipient)?, pivot })
+        let recipient = recipient.parse().map_err(|_| SealError::Recipient)?;
+        Ok(Self { recipient, pivot, headers: Arc::default() })
     }
 
     /// To the controller of an identity.
@@ -90,7 +95,7 @@ impl RecipientSealer {
         let unsealer = Unsealer::from_secret(text(&seal)?.trim()).map_err(|_| damaged(&seal))?;
         let bytes = glasshive_event::text::unhex(text(&pivot)?.trim());
         let key = bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| damaged(&pivot))?;
-        Ok(Self { recipient: unsealer.0.to_public(), pivot: key })
+        Ok(Self { recipient: unsealer.0.to_public(), pivot: key, headers: Arc::default() })
     }
 
     fn encrypt<W: Write>(&self, to: W) -> Result<age::stream::StreamWriter<W>, SealError> {
@@ -109,6 +114,9 @@ impl std::fmt::Debug for RecipientSealer {
 impl Sealer for RecipientSealer {
     fn seal(&self, plain: &[u8]) -> String {
         let sealed = || -> Result<Vec<u8>, SealError> {
+            if plain.len() <= header::MOST {
+                return self.headers.seal(&self.recipient, plain);
+            }
             let mut writer = self.encrypt(Vec::with_capacity(plain.len().saturating_add(256)))?;
             writer.write_all(plain)?;
             Ok(writer.finish()?)

@@ -7,7 +7,7 @@ use glasshive_event::LogId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
 
 /// Bytes of body a unit of the queue stands for.
@@ -71,6 +71,7 @@ impl Journal {
     fn end(&mut self) -> Result<(), JournalError> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let _ = self.send.try_send(Message::Close);
+        thread.thread().unpark();
         thread.join().unwrap_or_else(|_| Err(JournalError::Thread(std::io::Error::other("the journal's thread panicked"))))
     }
 }
@@ -88,6 +89,8 @@ impl Drop for Journal {
 pub struct JournalHandle {
     shared: Arc<Shared>,
     send: SyncSender<Message>,
+    /// The journal's, which sleeps a little while records gather.
+    thread: Thread,
     log: LogId,
     pressure: watch::Receiver<Pressure>,
     durable: watch::Receiver<Durable>,
@@ -132,6 +135,7 @@ impl JournalHandle {
         let permit = self.room(&pending).await?;
         let (reply, answer) = oneshot::channel();
         self.put(Entry { pending, permit: Some(permit), reply: Some(reply) }).map_err(|_| Closed)?;
+        self.thread.unpark();
         answer.await.map_err(|_| Closed)
     }
 
@@ -174,6 +178,7 @@ impl JournalHandle {
         let permit = self.shared.control.clone().acquire_owned().await.map_err(|_| Closed)?;
         let (reply, answer) = oneshot::channel();
         self.send.try_send(Message::Read { from, max_bytes, reply, permit }).map_err(|_| Closed)?;
+        self.thread.unpark();
         answer.await.map_err(|_| Closed)
     }
 
@@ -182,6 +187,7 @@ impl JournalHandle {
         let permit = self.shared.control.clone().acquire_owned().await.map_err(|_| Closed)?;
         let (reply, answer) = oneshot::channel();
         self.send.try_send(Message::Acknowledged { seq, reply, permit }).map_err(|_| Closed)?;
+        self.thread.unpark();
         answer.await.map_err(|_| Closed)
     }
 
@@ -224,6 +230,6 @@ pub(super) fn start(config: JournalConfig, recovered: Recovered) -> Result<(Jour
     let report = recovered.report;
     let writer = Writer::new(config, recovered.log, recovered.state, recovered.lock, receive, shared.clone(), pressure_send, durable_send)?;
     let thread = std::thread::Builder::new().name("journal".into()).spawn(move || writer.run()).map_err(JournalError::Thread)?;
-    let handle = JournalHandle { shared, send: send.clone(), log: report.log, pressure, durable };
+    let handle = JournalHandle { shared, send: send.clone(), thread: thread.thread().clone(), log: report.log, pressure, durable };
     Ok((Journal { send, thread: Some(thread) }, handle, report))
 }

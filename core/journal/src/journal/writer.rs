@@ -27,6 +27,9 @@ const GROUP_MOST: usize = 1024;
 const GROUP_BYTES: usize = 1 << 20;
 /// Longest a record waits for company.
 const GROUP_WAIT: Duration = Duration::from_millis(20);
+/// While records wait for company, the queue is looked at this often: a visitor's task does not wake the
+/// thread for each record, which cost more than storing it.
+const LOOK: Duration = Duration::from_millis(2);
 /// Space, age and retention are looked at this often.
 const TICK: Duration = Duration::from_millis(250);
 /// The durable mark is written this often while it moves.
@@ -148,7 +151,12 @@ impl Writer {
                 wait = Duration::ZERO;
             }
         }
-        let mut next = if wait.is_zero() {
+        let company = self.paused.is_none() && !self.backlog.is_empty() && !wait.is_zero();
+        if company {
+            // Who must not wait (a durable append, a read, an acknowledgement, the end) unparks.
+            std::thread::park_timeout(wait.min(LOOK));
+        }
+        let mut next = if company || wait.is_zero() {
             self.receive.try_recv().map_err(|e| e == TryRecvError::Disconnected)
         } else {
             self.receive.recv_timeout(wait).map_err(|e| e == RecvTimeoutError::Disconnected)
