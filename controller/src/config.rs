@@ -53,7 +53,7 @@ pub struct StoreSection {
     pub quota: Option<Size>,
     /// Free space at which nodes are told to wait; absent = min(256 MiB, 5 %).
     pub free_floor: Option<Size>,
-    /// A log segment is closed at this size; absent = 128 MiB.
+    /// A log segment is closed at this size; absent = 32 MiB.
     pub segment: Option<Size>,
     /// Memory for the databases' caches; absent = 64 MiB.
     pub cache: Option<Size>,

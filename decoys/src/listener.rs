@@ -125,7 +125,7 @@ async fn handle(mut stream: TcpStream, source: SocketAddr, entry: &Arc<Entry>, f
     let mut first = bytes::Bytes::new();
     let mut damaged = None;
     if entry.proxies.iter().any(|prefix| prefix.contains(wire.source.ip)) {
-        match proxy::read(&mut stream).await {
+        match Box::pin(proxy::read(&mut stream)).await {
             proxy::Header::Claims(claimed, rest) => (peer.claimed, first) = (claimed, rest),
             proxy::Header::Damaged(bytes, offset, what) => damaged = Some((bytes, offset, what)),
         }

@@ -14,6 +14,7 @@ use crate::conn::{Conn, Counters};
 use crate::persona::Decoy;
 use crate::recorder::{BoxFuture, Entry, Recorder, Room};
 use crate::services::Outcome;
+use futures_util::FutureExt as _;
 use glasshive_event::detail::{Command, Forward, Hello, Login, Loss, Malformed, Request, Secret, SessionClose, SessionOpen};
 use glasshive_event::text::hex;
 use glasshive_event::{Body, ConnId, Endpoint, Envelope, Kind, SessionId, Transport, Tuple, WireText};
@@ -21,6 +22,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -242,7 +244,8 @@ impl Session {
     /// Records one event. A detail too large for a record is replaced by a counted `loss`; services
     /// bound what they record so that this does not happen.
     pub async fn emit<D: Serialize + Sync>(&self, kind: Kind, detail: &D) {
-        self.emit_with(kind, detail, Room::Wait).await;
+        // Boxed apart: services wait for visitors far longer than for room, and must not hold this room meanwhile.
+        Box::pin(self.emit_with(kind, detail, Room::Wait)).await;
     }
 
     async fn emit_with<D: Serialize + Sync>(&self, kind: Kind, detail: &D, room: Room) -> bool {
@@ -403,8 +406,8 @@ impl Session {
     pub async fn stream(&self, channel: u32, role: &str, direction: Direction, bytes: &[u8]) {
         let now = (self.now_ns(), self.mono_ns());
         let full = self.0.streams.push(channel, role, direction, bytes, now);
-        for chunk in full {
-            self.emit_at(Kind::Stream, &chunk.detail, Room::Wait, chunk.wall_ns, chunk.mono_ns).await;
+        if !full.is_empty() {
+            Box::pin(self.write_streams(full)).await;
         }
         if self.0.streams.take_flusher() {
             let session = self.clone();
@@ -424,7 +427,11 @@ impl Session {
 
     /// Writes gathered stream bytes now.
     pub async fn flush_streams(&self) {
-        for chunk in self.0.streams.drain() {
+        self.write_streams(self.0.streams.drain()).await;
+    }
+
+    async fn write_streams(&self, chunks: Vec<streams::Chunk>) {
+        for chunk in chunks {
             self.emit_at(Kind::Stream, &chunk.detail, Room::Wait, chunk.wall_ns, chunk.mono_ns).await;
         }
     }
@@ -542,38 +549,39 @@ pub fn clip(bytes: &[u8]) -> WireText {
 /// A panic of the service becomes `reason: panic`; the session's deadline and the shutdown token end
 /// it. Returns `false` when the open could not be recorded and the visitor was therefore not served.
 pub async fn run(service: Arc<dyn crate::services::Service>, conn: Conn, session: Session, room: Room) -> bool {
-    if !session.open(room).await {
+    // What is not waited for long is boxed apart: this is the room a silent visitor holds.
+    if !Box::pin(session.open(room)).await {
         return false;
     }
-    let limits = session.decoy().limits.clone();
+    let limit = session.decoy().limits.session;
     let cancel = session.cancelled();
-    let future = service.serve(conn, session.clone());
-    let mut task = tokio::spawn(future);
+    let mut task = AssertUnwindSafe(service.serve(conn, session.clone())).catch_unwind();
     let (reason, error) = tokio::select! {
         done = &mut task => match outcome(done) {
             // It saw the token before this did.
             ("server", error) if cancel.is_cancelled() => ("shutdown", error),
             other => other,
         },
-        () = tokio::time::sleep(limits.session) => { task.abort(); let _ = task.await; ("limit", None) }
+        () = tokio::time::sleep(limit) => ("limit", None),
         () = cancel.cancelled() => {
             // Services that watch the token get a moment to say goodbye as the real one would.
-            match tokio::time::timeout(Duration::from_millis(500), &mut task).await {
+            match Box::pin(tokio::time::timeout(Duration::from_millis(500), &mut task)).await {
                 Ok(done) => { let (_, error) = outcome(done); ("shutdown", error) }
-                Err(_) => { task.abort(); let _ = task.await; ("shutdown", None) }
+                Err(_) => ("shutdown", None),
             }
         }
     };
-    session.close(reason, error, Duration::from_secs(2)).await;
+    // The connection ends with the service, not with the record of its end.
+    drop(task);
+    Box::pin(session.close(reason, error, Duration::from_secs(2))).await;
     true
 }
 
-fn outcome(done: Result<Outcome, tokio::task::JoinError>) -> (&'static str, Option<String>) {
+fn outcome(done: std::thread::Result<Outcome>) -> (&'static str, Option<String>) {
     match done {
         Ok(Outcome::Error(text)) => ("error", Some(text)),
         Ok(outcome) => (outcome.reason(), None),
-        Err(error) if error.is_panic() => ("panic", None),
-        Err(_) => ("shutdown", None),
+        Err(_) => ("panic", None),
     }
 }
 

@@ -212,6 +212,26 @@ impl Kit {
         far
     }
 
+    /// Bytes of a visit that has just begun: of its task, and of its service in it.
+    pub fn visit_bytes(&self) -> (usize, usize) {
+        let visit = || {
+            let (near, _far) = tokio::io::duplex(64);
+            let session = self.session(SocketAddr::from(([192, 0, 2, 7], 40_000)), SocketAddr::from(([192, 0, 2, 1], 0)));
+            (Conn::stream(near, session.counters(), self.decoy.limits.idle), session)
+        };
+        let (conn, session) = visit();
+        let service = size_of_val(&*self.service.serve(conn, session));
+        let (conn, session) = visit();
+        (size_of_val(&session::run(Arc::clone(&self.service), conn, session, Room::Wait)), service)
+    }
+
+    fn session(&self, source: SocketAddr, local: SocketAddr) -> Session {
+        let wire = Tuple { source: source.into(), destination: local.into() };
+        let peer = Peer { transport: Transport::Tcp, wire, claimed: None, conn: None };
+        let router = self.router.get().cloned();
+        Session::new(self.recorder.clone(), router, Arc::clone(&self.decoy), self.name, peer, self.cancel.child_token())
+    }
+
     /// Serves one datagram session; returns where to send, and where answers arrive.
     pub fn datagrams(&self) -> (tokio::sync::mpsc::Sender<bytes::Bytes>, tokio::sync::mpsc::Receiver<Vec<u8>>) {
         let (tx, rx) = tokio::sync::mpsc::channel(32);
@@ -234,16 +254,7 @@ impl Kit {
     }
 
     fn serve(&self, stream: impl crate::conn::Duplex + 'static, source: SocketAddr, local: SocketAddr) {
-        let peer =
-            Peer { transport: Transport::Tcp, wire: Tuple { source: source.into(), destination: local.into() }, claimed: None, conn: None };
-        let session = Session::new(
-            self.recorder.clone(),
-            self.router.get().cloned(),
-            Arc::clone(&self.decoy),
-            self.name,
-            peer,
-            self.cancel.child_token(),
-        );
+        let session = self.session(source, local);
         let conn = Conn::stream(stream, session.counters(), self.decoy.limits.idle);
         tokio::spawn(session::run(Arc::clone(&self.service), conn, session, Room::Wait));
     }

@@ -14,8 +14,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A segment of the journal is closed at this size on disk. sled keeps nearly all of an open segment in memory,
+/// whatever its cache is, and a start reads the last one whole: this bounds both.
+const SEGMENT_BYTES: u64 = 8 << 20;
+
 pub(super) fn journal_config(config: &Config, standalone: bool) -> JournalConfig {
     let mut journal = JournalConfig::new(config.state_dir.join("journal"));
+    journal.segment_bytes = SEGMENT_BYTES;
     journal.quota_bytes = config.journal.quota.0;
     journal.max_age = config.journal.max_age.0;
     journal.on_full = match config.journal.on_full {

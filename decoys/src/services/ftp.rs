@@ -222,7 +222,7 @@ impl<'a> Visit<'a> {
                 if buf.len() >= MAX_LINE {
                     self.session.malformed("ftp", "line too long", offset, &buf).await;
                     conn.write_all(b"500 Input line too long.\r\n").await?;
-                    return goodbye(conn).await;
+                    return Box::pin(goodbye(conn)).await;
                 }
                 match conn.read_buf(&mut buf).await {
                     Ok(0) => {
@@ -254,12 +254,13 @@ impl<'a> Visit<'a> {
             if !verb.iter().all(u8::is_ascii_graphic) && verb != TELNET_ABOR {
                 self.session.malformed("ftp", "command", offset - (end + 1) as u64, line).await;
             }
-            let reply = self.answer(&mut conn, &verb, argument).await?;
+            // Boxed apart, as all that is only there while a command is answered.
+            let reply = Box::pin(self.answer(&mut conn, &verb, argument)).await?;
             let (Reply::Say(bytes) | Reply::Last(bytes)) = &reply;
-            self.record(&verb, argument, bytes).await;
+            Box::pin(self.record(&verb, argument, bytes)).await;
             conn.write_all(bytes).await?;
             if matches!(reply, Reply::Last(_)) {
-                return goodbye(conn).await;
+                return Box::pin(goodbye(conn)).await;
             }
             buf.reserve(64);
             if buf.remaining() == 0 {

@@ -93,6 +93,13 @@ enum Port {
     PlainOnTls,
 }
 
+/// What follows a request.
+enum Next {
+    Again,
+    Linger,
+    Over(Outcome),
+}
+
 /// One web server with its site.
 pub(super) struct Server {
     site: Site,
@@ -126,7 +133,6 @@ impl Server {
     }
 
     async fn exchange(&self, mut conn: Conn, session: &Session, port: Port) -> io::Result<Outcome> {
-        let tls = port == Port::Tls;
         let rules = RULES;
         let mut buf = BytesMut::new();
         let mut offset = 0u64;
@@ -138,12 +144,19 @@ impl Server {
                     Parsed::Malformed { offset: at, what } => {
                         let rest = buf.get(at.min(buf.len())..).unwrap_or_default();
                         session.malformed("http", what, offset + at as u64, rest).await;
-                        return self.refuse(conn, session, &buf, at, what).await;
+                        return Box::pin(self.refuse(conn, session, &buf, at, what)).await;
                     }
                     Parsed::Incomplete { .. } => {
                         // nginx reads a first KiB and then takes its large buffers.
-                        buf.reserve(if buf.is_empty() { 1024 } else { 8 * 1024 });
-                        if conn.read_buf(&mut buf).await? == 0 {
+                        let more = if buf.is_empty() {
+                            // Made when the visitor says something.
+                            buf = conn.read_some(1024).await?.into();
+                            buf.len()
+                        } else {
+                            buf.reserve(8 * 1024);
+                            conn.read_buf(&mut buf).await?
+                        };
+                        if more == 0 {
                             // nginx says nothing to a head that was cut off.
                             if !buf.is_empty() {
                                 session.malformed("http", "head cut off", offset, &buf).await;
@@ -156,55 +169,77 @@ impl Server {
             };
             buf.advance(used);
             offset += used as u64;
-            let plain = port == Port::PlainOnTls;
-            let mut answer = nginx::judge(&head).or_else(|| plain.then(Answer::plain_on_tls));
-            let mut body = if answer.is_none() { Body::new(&head.headers) } else { Body::none() };
-            let had = buf.len();
-            let mut progress = Progress::Whole;
-            if answer.is_none() && body.left() > MAX_BODY {
-                answer = Some(Answer::error(413).closing());
-            }
-            // nginx answers before a body is whole, from what came with the head.
-            let refused = answer.is_some();
-            let mut answer = answer.unwrap_or_else(|| nginx::answer(&self.site, &head));
-            let mut bytes = Vec::new();
-            if answer.is_page() && expects(&head) {
-                bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-            }
-            progress = body.take(&mut buf).max(progress);
-            if progress == Progress::Malformed {
-                session.malformed("http", "chunk", offset + (had - buf.len()) as u64, &buf).await;
-                answer = if answer.is_page() { Answer::error(400) } else { answer.closing() };
-            }
-            let keep = count + 1 < MAX_REQUESTS && answer.keep_alive(&head);
-            bytes.extend_from_slice(&answer.render(&head, &self.version, keep, session.now_ns(), &self.location(session, &head, tls)));
-            let sent = conn.write_all(&bytes).await;
-            if sent.is_ok() && !keep {
-                conn.shutdown().await?;
-            }
-            offset += (had - buf.len()) as u64;
-            if sent.is_ok() && progress == Progress::More {
-                progress = rest_of_body(&mut conn, session, &mut body, &mut buf, &mut offset).await;
-            }
-            session.count_cut(body.cut);
-            if body.content.len() > SHOWN_BODY {
-                let mut upload = session.upload(&head.request.target);
-                upload.write(&body.content).await;
-                upload.finish().await;
-            }
-            self.record(session, &head, &body.content, &answer, tls).await;
-            sent?;
-            // A 412 says that it keeps the connection and closes it all the same.
-            if !keep || answer.status == 412 || refused && progress != Progress::Whole {
-                return linger(conn).await;
-            }
-            match progress {
-                Progress::Whole => {}
-                Progress::Malformed => return Ok(Outcome::Server),
-                Progress::More => return Ok(Outcome::Client),
+            let last = count + 1 == MAX_REQUESTS;
+            // Boxed apart, so that a visitor who says nothing does not hold the room of one who asks.
+            match Box::pin(self.one(&mut conn, session, port, last, head, &mut buf, &mut offset)).await? {
+                Next::Again => {}
+                Next::Linger => return Box::pin(linger(conn)).await,
+                Next::Over(outcome) => return Ok(outcome),
             }
         }
         Ok(Outcome::Server)
+    }
+
+    /// Answers and records one request.
+    #[allow(clippy::too_many_arguments)]
+    async fn one(
+        &self,
+        conn: &mut Conn,
+        session: &Session,
+        port: Port,
+        last: bool,
+        head: RequestHead,
+        buf: &mut BytesMut,
+        offset: &mut u64,
+    ) -> io::Result<Next> {
+        let tls = port == Port::Tls;
+        let plain = port == Port::PlainOnTls;
+        let mut answer = nginx::judge(&head).or_else(|| plain.then(Answer::plain_on_tls));
+        let mut body = if answer.is_none() { Body::new(&head.headers) } else { Body::none() };
+        let had = buf.len();
+        let mut progress = Progress::Whole;
+        if answer.is_none() && body.left() > MAX_BODY {
+            answer = Some(Answer::error(413).closing());
+        }
+        // nginx answers before a body is whole, from what came with the head.
+        let refused = answer.is_some();
+        let mut answer = answer.unwrap_or_else(|| nginx::answer(&self.site, &head));
+        let mut bytes = Vec::new();
+        if answer.is_page() && expects(&head) {
+            bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        progress = body.take(buf).max(progress);
+        if progress == Progress::Malformed {
+            session.malformed("http", "chunk", *offset + (had - buf.len()) as u64, buf).await;
+            answer = if answer.is_page() { Answer::error(400) } else { answer.closing() };
+        }
+        let keep = !last && answer.keep_alive(&head);
+        bytes.extend_from_slice(&answer.render(&head, &self.version, keep, session.now_ns(), &self.location(session, &head, tls)));
+        let sent = conn.write_all(&bytes).await;
+        if sent.is_ok() && !keep {
+            conn.shutdown().await?;
+        }
+        *offset += (had - buf.len()) as u64;
+        if sent.is_ok() && progress == Progress::More {
+            progress = rest_of_body(conn, session, &mut body, buf, offset).await;
+        }
+        session.count_cut(body.cut);
+        if body.content.len() > SHOWN_BODY {
+            let mut upload = session.upload(&head.request.target);
+            upload.write(&body.content).await;
+            upload.finish().await;
+        }
+        self.record(session, &head, &body.content, &answer, tls).await;
+        sent?;
+        // A 412 says that it keeps the connection and closes it all the same.
+        if !keep || answer.status == 412 || refused && progress != Progress::Whole {
+            return Ok(Next::Linger);
+        }
+        Ok(match progress {
+            Progress::Whole => Next::Again,
+            Progress::Malformed => Next::Over(Outcome::Server),
+            Progress::More => Next::Over(Outcome::Client),
+        })
     }
 
     /// Answers what is no request, as nginx does: by the kind of fault.

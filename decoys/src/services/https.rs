@@ -51,10 +51,10 @@ async fn serve(mut conn: Conn, session: Session, server: &Server, profile: &Prof
     let first = conn.peek(1).await?;
     // nginx takes a high first bit for an SSL 2 hello.
     if first.first().is_some_and(|byte| *byte == 0x16 || byte & 0x80 != 0) {
-        let inner = conn.upgrade_tls(&session, profile).await?;
-        return Ok(server.serve(inner, session, true).await);
+        let inner = Box::pin(conn.upgrade_tls(&session, profile)).await?;
+        return Ok(Box::pin(server.serve(inner, session, true)).await);
     }
-    Ok(server.serve_plain(conn, session).await)
+    Ok(Box::pin(server.serve_plain(conn, session)).await)
 }
 
 #[cfg(test)]

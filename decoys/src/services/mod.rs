@@ -115,3 +115,19 @@ pub fn beside(def: &'static ServiceDef) {
 pub fn find(name: &str) -> Option<&'static ServiceDef> {
     SERVICES.iter().chain(BESIDE.get()).copied().find(|def| def.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::Kit;
+
+    /// A visitor who says nothing holds this much beside his socket and session, thousands of times over.
+    #[tokio::test]
+    async fn silent_visitors_hold_little_room() {
+        for def in SERVICES.iter().copied() {
+            let (task, service) = Kit::new(def, "").unwrap().visit_bytes();
+            println!("{}: task {task} B, service {service} B", def.name);
+            assert!(task <= 512 && service <= 1664, "{}: box apart what only a talking visitor needs: {task} {service}", def.name);
+        }
+    }
+}

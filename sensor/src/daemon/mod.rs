@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 /// Directories of the state the locked-down process writes.
 const WRITABLE: [&str; 2] = ["journal", "ring"];
 
+/// A segment of the journal is closed at this size on disk: sled keeps nearly all of an open one in memory.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
 /// How long a stopping daemon waits for a journal that has no room.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -190,6 +193,7 @@ fn ring_settings(config: &Config, link_type: u16) -> RingSettings {
 
 fn journal_config(config: &Config, standalone: bool) -> JournalConfig {
     let mut journal = JournalConfig::new(config.state_dir.join("journal"));
+    journal.segment_bytes = SEGMENT_BYTES;
     journal.quota_bytes = config.journal.quota.0;
     journal.max_age = config.journal.max_age.0;
     journal.on_full = match config.journal.on_full {

@@ -13,6 +13,8 @@ pub struct StoreConfig {
     pub segment_bytes: u64,
     /// A log segment is closed when it is this old.
     pub segment_age: Duration,
+    /// Entries of sessions and flows (about 13 a visit) after which a day of the summary goes on in a new part.
+    pub part_entries: u64,
     /// Memory sled may use for its caches, in bytes.
     pub cache_bytes: u64,
     /// Segments and days whose newest event is older are deleted; `None` keeps them.
@@ -35,8 +37,10 @@ impl StoreConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
-            segment_bytes: 128 << 20,
+            // sled keeps nearly all of an open segment in memory, whatever its cache is; three are open under load.
+            segment_bytes: 32 << 20,
             segment_age: Duration::from_secs(3_600),
+            part_entries: 500_000,
             cache_bytes: 64 << 20,
             max_age: None,
             quota_bytes: None,

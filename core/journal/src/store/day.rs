@@ -1,5 +1,5 @@
-//! One day of the summary while it is written: rows kept decoded, written together with the
-//! position they stand for.
+//! One day of the summary, or a part of one, while it is written: rows kept decoded, written together
+//! with the position they stand for.
 
 use super::config::StoreError;
 use super::findings::FindingRow;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 /// Nanoseconds of a day.
 const DAY_NS: i64 = 24 * HOUR_NS;
+const MS_NS: i64 = 1_000_000;
 /// Events whose time is this far from when they came are filed under the day they came: a node with
 /// a wrong clock must not make thousands of days.
 const PAST_NS: i64 = 400 * DAY_NS;
@@ -25,48 +26,124 @@ const FUTURE_NS: i64 = DAY_NS;
 /// Rows of one table kept decoded between commits.
 const CACHED: usize = 2_048;
 
-/// A UTC day, counted from 1970-01-01.
+/// A UTC day, or a part of one that begins later, by its first nanosecond.
+///
+/// sled holds something of every page of an open database in memory, so a day with very many sessions
+/// goes on in parts. A part has the rows of sessions and flows from its beginning to the next part's;
+/// sums, credentials, files, findings and nodes are in the day itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Day(pub(crate) i32);
+pub(crate) struct Day(i64);
 
 impl Day {
     /// The day of a time.
     pub(crate) fn of(ns: i64) -> Self {
-        Self(i32::try_from(ns.div_euclid(DAY_NS)).unwrap_or(0))
+        Self(ns.div_euclid(DAY_NS).saturating_mul(DAY_NS))
     }
 
-    /// The day an event of this time is filed under, given when it came.
-    pub(crate) fn filed(wall_ns: i64, received_ns: i64) -> Self {
+    /// The part that begins at the next whole millisecond after a time: no session or flow id lies across.
+    pub(crate) fn after(ns: i64) -> Self {
+        Self(ns.div_euclid(MS_NS).saturating_add(1).saturating_mul(MS_NS))
+    }
+
+    /// The bound of everything that begins up to a time.
+    pub(crate) fn at(ns: i64) -> Self {
+        Self(ns)
+    }
+
+    /// The time an event is filed under, given when it came.
+    pub(crate) fn filed(wall_ns: i64, received_ns: i64) -> i64 {
         let near = received_ns.saturating_sub(PAST_NS)..=received_ns.saturating_add(FUTURE_NS);
-        Self::of(if near.contains(&wall_ns) { wall_ns } else { received_ns })
+        if near.contains(&wall_ns) { wall_ns } else { received_ns }
+    }
+
+    /// The time a session's or flow's row is filed under, the same for all of its events of a day: where its clock
+    /// is far off, the beginning of the day they came.
+    pub(crate) fn row_ns(begin_ns: i64, received_ns: i64) -> i64 {
+        let filed = Self::filed(begin_ns, received_ns);
+        if filed == begin_ns { filed } else { Self::of(filed).0 }
+    }
+
+    /// The day it is, or is part of.
+    pub(crate) fn whole(self) -> Self {
+        Self::of(self.0)
+    }
+
+    /// Whether it is a later part of a day.
+    pub(crate) fn is_part(self) -> bool {
+        self != self.whole()
+    }
+
+    /// Whether the other is the day behind this one.
+    pub(crate) fn is_before(self, other: Self) -> bool {
+        self.whole().0.saturating_add(DAY_NS) == other.whole().0
     }
 
     /// Its first nanosecond.
     pub(crate) fn start_ns(self) -> i64 {
-        i64::from(self.0).saturating_mul(DAY_NS)
+        self.0
     }
 
-    /// Its last nanosecond.
+    /// The last nanosecond of its day.
     pub(crate) fn end_ns(self) -> i64 {
-        self.start_ns().saturating_add(DAY_NS - 1)
+        self.whole().0.saturating_add(DAY_NS - 1)
     }
 
-    /// `2026-01-31`: its directory.
+    /// How far its beginning is from a stretch of time, nanoseconds.
+    pub(crate) fn distance(self, since: i64, until: i64) -> i64 {
+        if self.0 > until { self.0.saturating_sub(until) } else { since.saturating_sub(self.0).max(0) }
+    }
+
+    /// Its directory: `2026-01-31`, a part `2026-01-31+MS` with the milliseconds since midnight.
     pub(crate) fn name(self) -> String {
-        Timestamp(self.start_ns()).day()
+        let day = Timestamp(self.whole().0).day();
+        if self.is_part() { format!("{day}+{:08}", self.0.saturating_sub(self.whole().0) / MS_NS) } else { day }
     }
 
     /// Reads a directory's name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let day = Self::of(Timestamp::parse(&format!("{name}T00:00:00Z"), Timestamp(0)).ok()?.0);
-        (day.name() == name).then_some(day)
+        let (day, rest) = name.split_once('+').unwrap_or((name, "0"));
+        let day = Self::of(Timestamp::parse(&format!("{day}T00:00:00Z"), Timestamp(0)).ok()?.0);
+        let part = Self(day.0.checked_add(rest.parse::<i64>().ok()?.checked_mul(MS_NS)?)?);
+        (part.name() == name).then_some(part)
     }
 }
 
-/// The day a session is filed under: the one of its id.
-pub(crate) fn session_day(session: &SessionId, received_ns: i64) -> Day {
-    let ns = i64::try_from(session.unix_ms()).ok().and_then(|ms| ms.checked_mul(1_000_000)).unwrap_or(i64::MAX);
-    Day::filed(ns, received_ns)
+/// The time a session is filed under: the one of its id.
+pub(crate) fn session_ns(session: &SessionId, received_ns: i64) -> i64 {
+    let ns = i64::try_from(session.unix_ms()).ok().and_then(|ms| ms.checked_mul(MS_NS)).unwrap_or(i64::MAX);
+    Day::row_ns(ns, received_ns)
+}
+
+/// What a day or part says of its rows of sessions and flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Newest time anything was filed under; the next part begins after it.
+    pub(crate) newest_ns: i64,
+    /// Entries written.
+    pub(crate) entries: u64,
+}
+
+impl Extent {
+    /// Nothing filed.
+    pub(crate) const EMPTY: Self = Self { newest_ns: i64::MIN, entries: 0 };
+
+    /// Writes it.
+    pub(crate) fn put(self, batch: &mut Batch) {
+        let mut value = [0; 16];
+        for (to, from) in value.iter_mut().zip(self.newest_ns.to_be_bytes().into_iter().chain(self.entries.to_be_bytes())) {
+            *to = from;
+        }
+        batch.put(&[keys::EXTENT], &value);
+    }
+
+    /// What was written last. A day of an earlier build has none: all of it may be filed up to its end.
+    pub(crate) fn read(segment: &Segment) -> Result<Option<Self>, StoreError> {
+        let value = segment.get(&[keys::EXTENT]).map_err(StoreError::database(segment.dir().display().to_string()))?;
+        Ok(value.and_then(|value| {
+            let (newest, entries) = (value.first_chunk::<8>()?, value.last_chunk::<8>()?);
+            Some(Self { newest_ns: i64::from_be_bytes(*newest), entries: u64::from_be_bytes(*entries) })
+        }))
+    }
 }
 
 /// Rows of one kind, decoded.
@@ -129,6 +206,7 @@ pub(crate) struct DayWork {
     nodes: Table<NodeRow>,
     /// Keys without a value that are new since the last commit.
     marks: HashSet<Vec<u8>>,
+    pub(crate) extent: Extent,
     /// Commits since it was last changed.
     pub(crate) idle: u32,
     pub(crate) dirty: bool,
@@ -145,9 +223,13 @@ impl DayWork {
                 positions.insert(LogId(log), u64::from_be_bytes(seq));
             }
         }
+        // Without an extent, rows of an earlier build may lie anywhere in the day: it is not divided.
+        let unknown = Extent { newest_ns: i64::MAX, entries: 0 };
+        let extent = Extent::read(&segment)?.unwrap_or(if positions.is_empty() { Extent::EMPTY } else { unknown });
         Ok(Self {
             segment,
             positions,
+            extent,
             sessions: Table::new(keys::SESSION),
             flows: Table::new(keys::FLOW),
             findings: Table::new(keys::FINDING),
@@ -172,6 +254,11 @@ impl DayWork {
     pub(crate) fn advance(&mut self, log: LogId, seq: u64) {
         self.positions.insert(log, seq);
         self.dirty = true;
+    }
+
+    /// Takes note of the time a row of this day is filed under.
+    pub(crate) fn filed(&mut self, ns: i64) {
+        self.extent.newest_ns = self.extent.newest_ns.max(ns);
     }
 
     /// What an event means to its session.
@@ -278,6 +365,8 @@ impl DayWork {
         for key in &self.marks {
             batch.put(key, &[]);
         }
+        self.extent.entries = self.extent.entries.saturating_add(self.marks.len() as u64);
+        self.extent.put(&mut batch);
         for (log, seq) in &self.positions {
             batch.put(&keys::key(keys::POSITION, &[&log.0]), &seq.to_be_bytes());
         }
@@ -316,9 +405,7 @@ impl DayWork {
 
     /// Hour of an event; of its receipt when its clock is far off.
     fn hour(&self, event: &Event<'_>) -> i64 {
-        let filed = Day::filed(event.wall_ns, event.received_ns);
-        let ns = if filed == Day::of(event.wall_ns) { event.wall_ns } else { event.received_ns };
-        ns.div_euclid(HOUR_NS).saturating_mul(HOUR_NS)
+        Day::filed(event.wall_ns, event.received_ns).div_euclid(HOUR_NS).saturating_mul(HOUR_NS)
     }
 
     fn find_by(&mut self, by: Posting, value: &[u8], session: SessionId) {

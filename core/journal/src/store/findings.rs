@@ -5,7 +5,7 @@
 
 use super::StoreHandle;
 use super::config::StoreError;
-use super::day::{Day, DayWork, session_day};
+use super::day::{Day, DayWork, session_ns};
 use super::fold::{Event, cut};
 use super::keys;
 use super::merge::{Top, merged};
@@ -163,11 +163,11 @@ pub(crate) fn merge_finding(row: &mut FindingRow, other: &FindingRow) {
     (row.records, row.late, row.first_ns) = (records, late, first_ns);
 }
 
-/// Days of the sessions a finding counts for: its own day and the one before, so that a node cannot
+/// Times of the sessions a finding counts for, those of its own day and the one before, so that a node cannot
 /// make days by naming sessions of all times.
-pub(crate) fn judged(finding: &StoredFinding, received_ns: i64, told: Day) -> impl Iterator<Item = (Day, SessionId)> {
-    let days = finding.sessions.iter().map(move |session| (session_day(session, received_ns), *session));
-    days.filter(move |(day, _)| *day == told || day.0.saturating_add(1) == told.0)
+pub(crate) fn judged(finding: &StoredFinding, received_ns: i64, told: Day) -> impl Iterator<Item = (i64, SessionId)> {
+    let times = finding.sessions.iter().map(move |session| (session_ns(session, received_ns), *session));
+    times.filter(move |(ns, _)| Day::of(*ns) == told || Day::of(*ns).is_before(told))
 }
 
 impl DayWork {
@@ -282,8 +282,8 @@ fn of_session(summary: &Summary, session: SessionId) -> Result<Vec<FindingRow>, 
     let days = open(summary, &days)?;
     let mut found: BTreeSet<FindingId> = BTreeSet::new();
     let (low, high) = keys::span(&keys::key(keys::JUDGED, &[&session.0]), 16);
-    for day in &days {
-        for entry in day.range(&low[..]..=&high[..]).take(MAX_OF_SESSION) {
+    for part in summary.near(at, at, MAX_DAYS) {
+        for entry in summary.day(part)?.range(&low[..]..=&high[..]).take(MAX_OF_SESSION) {
             let (key, _) = entry.map_err(StoreError::database("summary"))?;
             found.extend(keys::tail::<16>(&key).map(FindingId));
         }

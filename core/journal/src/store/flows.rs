@@ -101,9 +101,9 @@ impl StoreHandle {
     }
 }
 
-/// Day a flow is filed under.
-pub(crate) fn flow_day(flow: &Flow, received_ns: i64) -> Day {
-    Day::filed(flow.first.0, received_ns)
+/// Time a flow is filed under.
+pub(crate) fn flow_ns(flow: &Flow, received_ns: i64) -> i64 {
+    Day::row_ns(flow.first.0, received_ns)
 }
 
 /// Folds a record of a flow into its row.
@@ -190,8 +190,8 @@ pub(crate) fn id_at(ns: i64, rest: u8) -> [u8; 16] {
 fn find(summary: &Summary, id: &FlowId) -> Result<Option<FlowRow>, StoreError> {
     let at = id_ns(&id.0);
     // Nearly always the day of the id; another when the sensor's clock was far off.
-    let near = summary.days(Some(at), Some(at));
-    let rest = summary.days(None, None).into_iter().rev().filter(|day| !near.contains(day)).collect::<Vec<_>>();
+    let near = summary.parts(Some(at), Some(at));
+    let rest = summary.parts(None, None).into_iter().rev().filter(|day| !near.contains(day)).collect::<Vec<_>>();
     for day in near.iter().chain(&rest) {
         if let Some(row) = read(&*summary.day(*day)?, id)? {
             return Ok(Some(row));
@@ -208,7 +208,7 @@ fn list(summary: &Summary, query: &FlowQuery) -> Result<Page<FlowRow>, StoreErro
     let mut last = None;
     let low = query.since.map_or([0; 16], |since| id_at(since, 0));
     let high = query.until.map_or([0xff; 16], |until| id_at(until, 0xff));
-    for day in summary.days(query.since, query.until).into_iter().rev() {
+    for day in summary.parts(query.since, query.until).into_iter().rev() {
         let below = match cursor {
             Some((of, _)) if day > of => continue,
             Some((of, flow)) if day == of => Some(flow),

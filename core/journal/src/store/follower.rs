@@ -5,9 +5,9 @@
 //! it is never ahead of the days, and without it everything is looked at again.
 
 use super::config::StoreError;
-use super::day::{Day, DayWork, session_day};
+use super::day::{Day, DayWork, session_ns};
 use super::findings::judged;
-use super::flows::flow_day;
+use super::flows::flow_ns;
 use super::fold::{Detail, Event};
 use super::keys;
 use super::log::{Log, StoredGap};
@@ -27,8 +27,9 @@ use tokio::sync::oneshot;
 const COMMIT_RECORDS: u64 = 20_000;
 /// Time between commits at most while there is always more.
 const COMMIT_TIME: Duration = Duration::from_millis(300);
-/// Days kept in work; more are put down, the least recently changed first.
-const MAX_WORK: usize = 4;
+/// Days and parts kept in work; more are put down, the least recently changed first. Sessions and flows end in the
+/// part they began in, so several parts of a busy day are.
+const MAX_WORK: usize = 8;
 /// Commits without a change after which a day is put down.
 const IDLE_COMMITS: u32 = 600;
 /// Time between two writes of `POSITION`.
@@ -73,6 +74,8 @@ pub(crate) struct Follower {
     log: Arc<Log>,
     summary: Arc<Summary>,
     cache_bytes: u64,
+    /// Entries after which a day goes on in a new part.
+    part_entries: u64,
     work: HashMap<Day, DayWork>,
     /// How far each log is folded, and how far that is durable.
     position: BTreeMap<LogId, u64>,
@@ -94,11 +97,12 @@ struct Position {
 
 impl Follower {
     /// Catches the summary up with the log; returns the follower and how many records it folded.
-    pub(crate) fn open(log: Arc<Log>, summary: Arc<Summary>, cache_bytes: u64) -> Result<(Self, u64), StoreError> {
+    pub(crate) fn open(log: Arc<Log>, summary: Arc<Summary>, cache_bytes: u64, part_entries: u64) -> Result<(Self, u64), StoreError> {
         let mut follower = Self {
             log,
             summary,
             cache_bytes,
+            part_entries,
             work: HashMap::new(),
             position: BTreeMap::new(),
             durable: BTreeMap::new(),
@@ -203,25 +207,27 @@ impl Follower {
     /// One event: every day that has a part in it, each if it does not know it yet.
     fn record(&mut self, event: &Event<'_>) -> Result<(), StoreError> {
         let (log, seq) = (event.log, event.seq);
-        let totals = Day::filed(event.wall_ns, event.received_ns);
-        let mut parts: Vec<(Day, Part)> = Vec::new();
+        let totals = Day::of(Day::filed(event.wall_ns, event.received_ns));
+        let mut rows: Vec<(i64, Part)> = Vec::new();
         match (&event.detail, event.envelope.session) {
             (Detail::Finding(finding), _) => {
-                parts.extend(judged(finding, event.received_ns, totals).map(|(day, session)| (day, Part::Judged(session))));
+                rows.extend(judged(finding, event.received_ns, totals).map(|(ns, session)| (ns, Part::Judged(session))));
             }
-            (Detail::Flow(flow), _) => parts.push((flow_day(flow, event.received_ns), Part::Flow)),
-            (_, Some(session)) => parts.push((session_day(&session, event.received_ns), Part::Session(session))),
+            (Detail::Flow(flow), _) => rows.push((flow_ns(flow, event.received_ns), Part::Flow)),
+            (_, Some(session)) => rows.push((session_ns(&session, event.received_ns), Part::Session(session))),
             _ => {}
         }
-        parts.push((totals, Part::Totals));
-        parts.sort_by_key(|(day, _)| *day);
-        for group in parts.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some((day, _)) = group.first() else { continue };
+        let mut parts: Vec<(Day, i64, Part)> = rows.into_iter().map(|(ns, part)| (self.summary.place(ns), ns, part)).collect();
+        parts.push((totals, i64::MIN, Part::Totals));
+        parts.sort_by_key(|(day, ..)| *day);
+        for group in parts.chunk_by(|(a, ..), (b, ..)| a == b) {
+            let Some((day, ..)) = group.first() else { continue };
             let work = self.day(*day)?;
             if work.knows(log, seq) {
                 continue;
             }
-            for (_, part) in group {
+            for (_, ns, part) in group {
+                work.filed(*ns);
                 match (part, &event.detail) {
                     (Part::Judged(session), Detail::Finding(finding)) => work.judge(finding.finding, *session)?,
                     (Part::Flow, Detail::Flow(flow)) => work.flow(event, flow)?,
@@ -237,7 +243,8 @@ impl Follower {
     fn day(&mut self, day: Day) -> Result<&mut DayWork, StoreError> {
         if !self.work.contains_key(&day) {
             if self.work.len() >= MAX_WORK {
-                self.commit()?;
+                // No new part begins here: what is being folded has its place already.
+                self.settle()?;
                 let oldest = self.work.iter().max_by_key(|(day, work)| (work.idle, std::cmp::Reverse(**day))).map(|(day, _)| *day);
                 if let Some(oldest) = oldest {
                     self.put_down(oldest)?;
@@ -256,8 +263,13 @@ impl Follower {
         }
     }
 
-    /// Makes everything folded so far durable.
+    /// Makes everything folded so far durable, between two records.
     fn commit(&mut self) -> Result<(), StoreError> {
+        self.settle()?;
+        self.divide()
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
         let mut changed = false;
         for work in self.work.values_mut() {
             changed |= work.dirty;
@@ -270,9 +282,26 @@ impl Follower {
         let idle: Vec<Day> = self.work.iter().filter(|(_, work)| work.idle > IDLE_COMMITS).map(|(day, _)| *day).collect();
         for day in idle {
             self.put_down(day)?;
+            self.summary.pool.release(&day.name())?;
         }
         if changed && self.position_written.is_none_or(|at| at.elapsed() >= POSITION_TIME) {
             self.write_position()?;
+        }
+        Ok(())
+    }
+
+    /// Begins a new part of a day whose last one has enough entries. The full one is closed: what sled
+    /// gathered in memory while it was written goes, and late events open it again.
+    fn divide(&mut self) -> Result<(), StoreError> {
+        let full = |(day, work): &(&Day, &DayWork)| work.extent.entries >= self.part_entries && self.summary.is_last(**day);
+        let full: Vec<(Day, Day)> = self.work.iter().filter(full).map(|(day, work)| (*day, Day::after(work.extent.newest_ns))).collect();
+        for (day, next) in full {
+            // A clock that is ahead may have filed rows under times to come.
+            if next > day && next.whole() == day.whole() && next.is_part() {
+                self.summary.begin(next, self.cache_bytes)?;
+                self.work.remove(&day);
+                self.summary.pool.release(&day.name())?;
+            }
         }
         Ok(())
     }
@@ -324,8 +353,8 @@ impl Follower {
         let _ = std::fs::remove_file(self.position_file());
         self.work.clear();
         let kept = self.log.forgotten().map(Day::of);
-        for day in self.summary.days(None, None) {
-            if kept.is_some_and(|kept| day <= kept) {
+        for day in self.summary.parts(None, None) {
+            if kept.is_some_and(|kept| day.whole() <= kept) {
                 continue;
             }
             if !self.summary.remove(day)? {
@@ -341,10 +370,14 @@ impl Follower {
 
     fn expire(&mut self, day: Day) -> Result<bool, StoreError> {
         self.commit()?;
-        self.work.remove(&day);
+        self.work.retain(|part, _| part.whole() != day);
         // Before the day goes: a start that misses a day it should have looks at the whole log again.
         self.write_position_without(Some(day))?;
-        self.summary.remove(day)
+        let mut gone = true;
+        for part in self.summary.parts(Some(day.start_ns()), Some(day.end_ns())) {
+            gone &= self.summary.remove(part)?;
+        }
+        Ok(gone)
     }
 
     fn finish(mut self) {
@@ -373,7 +406,7 @@ impl Follower {
         if self.behind {
             return Ok(());
         }
-        let days = self.summary.days(None, None).into_iter().filter(|day| Some(*day) != gone).map(Day::name).collect();
+        let days = self.summary.parts(None, None).into_iter().filter(|day| Some(day.whole()) != gone).map(Day::name).collect();
         let position = Position { days, logs: self.position.clone() };
         let path = self.position_file();
         let text = serde_json::to_vec(&position).map_err(StoreError::database(path.display().to_string()))?;
@@ -386,7 +419,7 @@ impl Follower {
     fn read_position(&self) -> Option<BTreeMap<LogId, u64>> {
         let bytes = disk::read_small(&self.position_file(), 16 << 20).ok()?;
         let position: Position = serde_json::from_slice(&bytes).ok()?;
-        let days: BTreeSet<String> = self.summary.days(None, None).into_iter().map(Day::name).collect();
+        let days: BTreeSet<String> = self.summary.parts(None, None).into_iter().map(Day::name).collect();
         position.days.is_subset(&days).then_some(position.logs)
     }
 }

@@ -19,12 +19,11 @@ use std::sync::Arc;
 
 /// How far the clocks of two hosts on one segment may be apart.
 pub const SLACK_NS: i64 = 5_000_000_000;
-const DAY_NS: i64 = 86_400_000_000_000;
 /// Partners given of one flow or session.
 const MOST: usize = 64;
 /// Entries of one tuple looked at.
 const MOST_SEEN: usize = 1_024;
-/// Days a session or flow is looked for in.
+/// Days and parts a session or flow is looked for in, the nearest first.
 const MOST_DAYS: usize = 8;
 /// Sessions and flows a rate is taken over, the newest ones.
 const MOST_RATED: u64 = 20_000;
@@ -111,8 +110,7 @@ impl StoreHandle {
 }
 
 fn near(summary: &Summary, since: i64, until: i64) -> Result<Vec<Arc<Segment>>, StoreError> {
-    let days = summary.days(Some(since.saturating_sub(DAY_NS)), Some(until.saturating_add(DAY_NS)));
-    days.into_iter().rev().take(MOST_DAYS).map(|day| summary.day(day)).collect()
+    summary.near(since, until, MOST_DAYS).into_iter().map(|day| summary.day(day)).collect()
 }
 
 /// Ids behind a join key, up to a time.
@@ -224,7 +222,7 @@ fn rates(summary: &Summary, query: &JoinQuery) -> Result<Vec<JoinRate>, StoreErr
     let wanted = |net: &str| query.net.as_deref().is_none_or(|wanted| wanted == net);
     let (mut sessions, mut seen) = (0u64, 0u64);
     let mut capped = false;
-    let days = summary.days(query.since, query.until);
+    let days = summary.parts(query.since, query.until);
     for day in days.iter().rev() {
         let segment = summary.day(*day)?;
         let (from, to) = (keys::key(keys::SESSION, &[&low]), keys::key(keys::SESSION, &[&high]));

@@ -10,6 +10,8 @@ use glasshive_event::{LogId, SessionId, Tuple};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 
+/// `R` → newest time of a row i64 BE ‖ entries u64 BE: where the next part of the day may begin.
+pub(crate) const EXTENT: u8 = b'R';
 /// `P ‖ log` → highest sequence number folded into this day, u64 BE.
 pub(crate) const POSITION: u8 = b'P';
 /// `S ‖ session` → session row.

@@ -23,6 +23,8 @@ const HIGH: u8 = b'h';
 const GAP: u8 = b'g';
 /// Prefix of evidence of tampering: `t ‖ log ‖ seq`.
 const TAMPER: u8 = b't';
+/// Segments kept open for readers, besides those somebody holds.
+const OPEN: usize = 3;
 /// Largest side file we read back.
 const MAX_INDEX: u64 = 16 << 20;
 
@@ -91,7 +93,7 @@ impl Log {
     /// Opens the directory: recovers what was left open, quarantines what cannot be read.
     pub(crate) fn open(dir: PathBuf, cache_bytes: u64, report: &mut OpenReport) -> Result<LogOpened, StoreError> {
         std::fs::create_dir_all(&dir).map_err(StoreError::io(&dir))?;
-        let log = Self { pool: Pool::new(dir.clone(), cache_bytes, 8), index: RwLock::default() };
+        let log = Self { pool: Pool::new(dir.clone(), cache_bytes, OPEN), index: RwLock::default() };
         let acknowledged = log.acknowledged();
         let mut copies = Vec::new();
         for name in names(&dir)? {

@@ -113,7 +113,7 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreHandle, OpenReport), Sto
     let log = Arc::new(opened.log);
     let summary = Arc::new(summary::Summary::open(config.dir.join("summary"), small, &mut report)?);
     let day_cache = (config.cache_bytes / 16).max(1 << 20);
-    let (follower, reindexed) = Follower::open(log.clone(), summary.clone(), day_cache)?;
+    let (follower, reindexed) = Follower::open(log.clone(), summary.clone(), day_cache, config.part_entries.max(1))?;
     report.reindexed = reindexed;
     let published = Arc::new(Published {
         high: RwLock::new(opened.high),

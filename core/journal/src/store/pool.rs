@@ -8,6 +8,7 @@ use crate::segment::{self, Segment};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The databases under one directory.
 pub(crate) struct Pool {
@@ -19,7 +20,7 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct Inner {
-    open: HashMap<String, (Arc<Segment>, u64)>,
+    open: HashMap<String, (Arc<Segment>, u64, Instant)>,
     tick: u64,
     closed: bool,
 }
@@ -69,11 +70,11 @@ impl Pool {
     /// Says `false`, and does nothing, while somebody holds it.
     pub(crate) fn retire(&self, name: &str, then: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<bool, StoreError> {
         let mut inner = self.inner()?;
-        if let Some((segment, tick)) = inner.open.remove(name) {
+        if let Some((segment, tick, used)) = inner.open.remove(name) {
             match Arc::try_unwrap(segment) {
                 Ok(segment) => segment.close().map_err(StoreError::database(name))?,
                 Err(held) => {
-                    inner.open.insert(name.to_owned(), (held, tick));
+                    inner.open.insert(name.to_owned(), (held, tick, used));
                     return Ok(false);
                 }
             }
@@ -81,12 +82,27 @@ impl Pool {
         then(&self.path(name)).map(|()| true)
     }
 
+    /// Closes a database unless somebody holds it: what sled gathered in memory for it goes.
+    pub(crate) fn release(&self, name: &str) -> Result<bool, StoreError> {
+        self.retire(name, |_| Ok(()))
+    }
+
+    /// Closes what nobody holds and nobody asked for during `age`.
+    pub(crate) fn close_idle(&self, age: Duration) {
+        let Ok(mut inner) = self.inner() else { return };
+        let idle = |(segment, _, used): &(Arc<Segment>, u64, Instant)| Arc::strong_count(segment) == 1 && used.elapsed() >= age;
+        let names: Vec<String> = inner.open.iter().filter(|(_, entry)| idle(entry)).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            inner.close(&name);
+        }
+    }
+
     /// Closes everything nobody holds; no database is opened afterwards. `clean = false` only lets
     /// go, as a crash would.
     pub(crate) fn shut(&self, clean: bool) {
         let Ok(mut inner) = self.inner() else { return };
         inner.closed = true;
-        for (name, (segment, _)) in std::mem::take(&mut inner.open) {
+        for (name, (segment, ..)) in std::mem::take(&mut inner.open) {
             match Arc::try_unwrap(segment) {
                 Ok(segment) if clean => {
                     if let Err(e) = segment.close() {
@@ -109,15 +125,11 @@ impl Pool {
         let segment = Arc::new(segment);
         inner.tick += 1;
         let tick = inner.tick;
-        inner.open.insert(name.to_owned(), (segment.clone(), tick));
+        inner.open.insert(name.to_owned(), (segment.clone(), tick, Instant::now()));
         while inner.open.len() > self.most {
-            let idle = inner.open.iter().filter(|(_, (segment, _))| Arc::strong_count(segment) == 1).min_by_key(|(_, (_, tick))| *tick);
+            let idle = inner.open.iter().filter(|(_, (segment, ..))| Arc::strong_count(segment) == 1).min_by_key(|(_, (_, tick, _))| *tick);
             let Some(name) = idle.map(|(name, _)| name.clone()) else { break };
-            let Some((old, _)) = inner.open.remove(&name) else { break };
-            // Nobody can take a second handle while the lock is held.
-            if let Some(Err(e)) = Arc::into_inner(old).map(Segment::close) {
-                tracing::warn!(database = name, error = %e, "not closed cleanly");
-            }
+            inner.close(&name);
         }
         segment
     }
@@ -126,9 +138,17 @@ impl Pool {
 impl Inner {
     fn touch(&mut self, name: &str) -> Option<Arc<Segment>> {
         self.tick += 1;
-        let (segment, tick) = self.open.get_mut(name)?;
-        *tick = self.tick;
+        let (segment, tick, used) = self.open.get_mut(name)?;
+        (*tick, *used) = (self.tick, Instant::now());
         Some(segment.clone())
+    }
+
+    /// Closes one nobody holds; nobody can take a second handle while the lock is held.
+    fn close(&mut self, name: &str) {
+        let closed = self.open.remove(name).and_then(|(segment, ..)| Arc::into_inner(segment)).map(Segment::close);
+        if let Some(Err(e)) = closed {
+            tracing::warn!(database = name, error = %e, "not closed cleanly");
+        }
     }
 }
 

@@ -12,8 +12,11 @@ use crate::disk::{self, Space};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
+
+/// A database nobody asked for so long is closed: sled keeps what it read and wrote in memory, well over its cache.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What a sweep deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -45,6 +48,8 @@ impl Keeper {
     pub(crate) fn run(self, stopped: &Receiver<()>) {
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(self.0.config.check_every) {
             self.look_at_space();
+            self.0.log.pool.close_idle(IDLE);
+            self.0.summary.pool.close_idle(IDLE);
             if self.0.config.max_age.is_none() && self.0.config.quota_bytes.is_none() {
                 continue;
             }
@@ -109,7 +114,8 @@ impl Keeper {
             .filter(|(number, _)| Some(**number) != active)
             .map(|(number, index)| (index.newest_ns, Candidate::Segment(*number)))
             .collect();
-        let days = self.0.summary.days(None, None);
+        let mut days: Vec<Day> = self.0.summary.parts(None, None).into_iter().map(Day::whole).collect();
+        days.dedup();
         let newest = days.last().copied();
         all.extend(days.into_iter().filter(|day| Some(*day) != newest).map(|day| (day.end_ns(), Candidate::Day(day))));
         all.sort_unstable();

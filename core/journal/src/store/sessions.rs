@@ -70,7 +70,7 @@ pub(crate) fn lookup(summary: &Summary, name: &str) -> Result<Lookup<SessionRow>
     ending.reverse();
     let (Some(start), Some(end)) = (keys::digits_span(&digits), keys::digits_span(&ending)) else { return Ok(Lookup::NotFound) };
     let mut found: Vec<SessionRow> = Vec::new();
-    for day in summary.days(None, None).into_iter().rev() {
+    for day in places(summary, &digits)?.into_iter().rev() {
         let segment = summary.day(day)?;
         for (tag, (low, high)) in [(keys::SESSION, &start), (keys::ENDING, &end)] {
             let (low, high) = (keys::key(tag, &[low]), keys::key(tag, &[high]));
@@ -97,6 +97,21 @@ pub(crate) fn lookup(summary: &Summary, name: &str) -> Result<Lookup<SessionRow>
             Lookup::Ambiguous(found)
         }
     })
+}
+
+/// The days and parts a session of that name can be in, oldest first: of a whole id the one it says, if it is there.
+fn places(summary: &Summary, digits: &[u8]) -> Result<Vec<Day>, StoreError> {
+    let whole = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<SessionId>().ok());
+    if let Some(session) = whole {
+        let at = super::flows::id_ns(&session.0);
+        let near = summary.parts(Some(at), Some(at));
+        for day in &near {
+            if read(&*summary.day(*day)?, &session)?.is_some_and(|row| row.events > 0) {
+                return Ok(near);
+            }
+        }
+    }
+    Ok(summary.parts(None, None))
 }
 
 /// Bounds of session ids by time.
@@ -128,7 +143,7 @@ fn days(summary: &Summary, query: &SessionQuery) -> Vec<Day> {
         Some(parent) => i64::try_from(parent.unix_ms()).ok().and_then(|ms| ms.checked_mul(1_000_000)).max(query.since),
         None => query.since,
     };
-    summary.days(since, query.until.map(|until| until.saturating_sub(1)))
+    summary.parts(since, query.until.map(|until| until.saturating_sub(1)))
 }
 
 /// The shortest of the key lists a question allows, in this day.

@@ -5,25 +5,29 @@
 //! before a day is written to and made again when the day is put down; without it a day is opened.
 
 use super::config::{OpenReport, StoreError};
-use super::day::Day;
+use super::day::{Day, Extent};
 use super::keys::{self, Posting};
 use super::pool::{Pool, names};
 use super::query::IpPrefix;
 use crate::disk;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Batch, Segment};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+const DAY_NS: i64 = 86_400_000_000_000;
 /// Bits a source costs: with 4 hashes about 1.2 % of days are opened in vain.
 const BITS: usize = 10;
 const HASHES: usize = 4;
 /// Bytes of one filter at most.
 const MAX_FILTER: usize = 1 << 20;
 
-/// All days.
+/// Databases kept open for readers.
+const OPEN: usize = 24;
+
+/// All days and their parts.
 pub(crate) struct Summary {
     pub(crate) pool: Pool,
     days: RwLock<BTreeMap<Day, Option<Filter>>>,
@@ -34,7 +38,7 @@ impl Summary {
     /// (it is made again from the log).
     pub(crate) fn open(dir: PathBuf, cache_bytes: u64, report: &mut OpenReport) -> Result<Self, StoreError> {
         std::fs::create_dir_all(&dir).map_err(StoreError::io(&dir))?;
-        let summary = Self { pool: Pool::new(dir.clone(), cache_bytes, 24), days: RwLock::default() };
+        let summary = Self { pool: Pool::new(dir.clone(), cache_bytes, OPEN), days: RwLock::default() };
         for name in names(&dir)? {
             let Some(day) = Day::parse(&name) else { continue };
             if !segment::is_clean(&summary.pool.path(&name)) {
@@ -55,19 +59,62 @@ impl Summary {
             }
             let filter = disk::read_small(&summary.filter_file(day), MAX_FILTER as u64).ok().map(Filter);
             summary.write().insert(day, filter);
-            report.days += 1;
+            report.days += usize::from(!day.is_part());
         }
         Ok(summary)
     }
 
-    /// The days within two times, oldest first.
+    /// The days within two times, oldest first: where sums, credentials, files, findings and nodes are.
     pub(crate) fn days(&self, since: Option<i64>, until: Option<i64>) -> Vec<Day> {
-        let low = since.map_or(Day(i32::MIN), Day::of);
-        let high = until.map_or(Day(i32::MAX), Day::of);
+        let (low, high) = (Day::of(since.unwrap_or(i64::MIN)), Day::at(until.unwrap_or(i64::MAX)));
+        if low > high {
+            return Vec::new();
+        }
+        self.read().range(low..=high).map(|(day, _)| *day).filter(|day| !day.is_part()).collect()
+    }
+
+    /// The days and parts within two times, oldest first: where sessions and flows are.
+    pub(crate) fn parts(&self, since: Option<i64>, until: Option<i64>) -> Vec<Day> {
+        let (low, high) = (since.map_or(Day::at(i64::MIN), |since| self.place(since)), Day::at(until.unwrap_or(i64::MAX)));
         if low > high {
             return Vec::new();
         }
         self.read().range(low..=high).map(|(day, _)| *day).collect()
+    }
+
+    /// The parts within a day of two times, the nearest first, `most` at most.
+    pub(crate) fn near(&self, since: i64, until: i64, most: usize) -> Vec<Day> {
+        let mut parts = self.parts(Some(since.saturating_sub(DAY_NS)), Some(until.saturating_add(DAY_NS)));
+        parts.sort_by_key(|part| part.distance(since, until));
+        parts.truncate(most);
+        parts
+    }
+
+    /// The day or part a row of this time is in, or belongs into.
+    pub(crate) fn place(&self, ns: i64) -> Day {
+        let day = Day::of(ns);
+        self.read().range(day..=Day::at(ns)).next_back().map_or(day, |(part, _)| *part)
+    }
+
+    /// Whether no later part of its day has begun.
+    pub(crate) fn is_last(&self, day: Day) -> bool {
+        self.read().range(day..=Day::at(day.end_ns())).next_back().is_none_or(|(last, _)| *last == day)
+    }
+
+    /// Begins a part: rows from its time on go there. Durable when it returns.
+    pub(crate) fn begin(&self, part: Day, cache_bytes: u64) -> Result<(), StoreError> {
+        let name = part.name();
+        // What is there and not known is a beginning the disk refused to finish.
+        segment::remove(&self.pool.path(&name)).map_err(StoreError::database(&name))?;
+        let segment = self.pool.create(&name, cache_bytes)?;
+        let mut batch = Batch::new();
+        Extent::EMPTY.put(&mut batch);
+        if let Err(e) = segment.apply(batch) {
+            self.pool.discard(&name);
+            return Err(StoreError::database(&name)(e));
+        }
+        self.write().insert(part, None);
+        Ok(())
     }
 
     /// A day, opened if it is not.
@@ -144,9 +191,10 @@ impl Summary {
         let opened = Segment::open(&self.pool.path(name), cache_bytes).map_err(StoreError::database(name))?;
         let (low, high) = keys::span(&[keys::POSITION], 16);
         let first = opened.segment.range(&low[..]..=&high[..]).next().transpose().map_err(StoreError::database(name))?;
+        let written = first.is_some() || Extent::read(&opened.segment)?.is_some();
         let segment = opened.accept().map_err(StoreError::database(name))?;
         segment.close().map_err(StoreError::database(name))?;
-        Ok(first.is_some())
+        Ok(written)
     }
 
     fn filter_file(&self, day: Day) -> PathBuf {
@@ -241,6 +289,12 @@ mod tests {
             assert_eq!(Day::parse(name), Some(Day::of(ns)));
         }
         for bad in ["", "x", "2023-13-01", "copy-2023-11-14", "2023-11-14x"] {
+            assert_eq!(Day::parse(bad), None, "{bad}");
+        }
+        let part = Day::after(1_700_000_000_123_456_789);
+        assert_eq!((part.name().as_str(), part.whole().name().as_str()), ("2023-11-14+80000124", "2023-11-14"));
+        assert_eq!(Day::parse("2023-11-14+80000124"), Some(part));
+        for bad in ["2023-11-14+", "2023-11-14+5", "2023-11-14+00000000", "2023-11-14+99999999", "2023-11-14+-0000005"] {
             assert_eq!(Day::parse(bad), None, "{bad}");
         }
     }
