@@ -67,6 +67,8 @@ pub enum Request {
     },
     /// What is alive, what is lost, and what would help.
     Doctor,
+    /// Send a test note over every channel.
+    NotifyTest,
     /// Sums.
     Stats {
         /// Over what.

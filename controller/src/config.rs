@@ -40,6 +40,9 @@ pub struct Config {
     /// Nodes the controller dials.
     #[serde(default)]
     pub dial: Vec<Dial>,
+    /// Who is told of findings and troubles, and how.
+    #[serde(default)]
+    pub notify: crate::notify::Notify,
     /// Settings of detectors that run here, by their names.
     #[serde(default)]
     pub detect: BTreeMap<String, toml::Table>,
@@ -196,6 +199,9 @@ fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
     }
     if let Err((name, why)) = crate::fusion::check(&loaded.value.detect) {
         return Err(loaded.refuse(&format!("detect.{name}"), why));
+    }
+    if let Err((key, why)) = loaded.value.notify.check(loaded.value.net.keys()) {
+        return Err(loaded.refuse(&key, why));
     }
     let mut dialled = std::collections::BTreeSet::new();
     for dial in &loaded.value.dial {

@@ -17,6 +17,7 @@ pub mod fail;
 pub mod fusion;
 pub mod ingest;
 pub mod live;
+pub mod notify;
 pub mod query;
 pub mod screen;
 pub mod serve;

@@ -7,7 +7,8 @@ use crate::desk::Desk;
 use crate::fail::Failure;
 use crate::fusion::{self, Follower};
 use crate::ingest::StoreIngest;
-use crate::live::Live;
+use crate::live::{Live, read_words, take_word};
+use crate::notify;
 use crate::query::Context;
 use futures_util::future::BoxFuture;
 use glasshive_daemon::shutdown::Shutdown;
@@ -15,7 +16,7 @@ use glasshive_detect::DetectorDef;
 use glasshive_event::Kind;
 use glasshive_event::detail::Health;
 use glasshive_event::observation::Watcher;
-use glasshive_journal::store::{Store, StoreError, StoreHandle};
+use glasshive_journal::store::{Store, StoreError, StoreHandle, StoredEvent};
 use glasshive_link::identity::ControllerIdentity;
 use glasshive_link::name::Role;
 use glasshive_link::server::{CarveStream, Range, Server, ServerConfig};
@@ -26,12 +27,16 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// What nodes said of themselves is read back this far.
+const MEMORY_NS: i64 = 180_000_000_000;
 /// How long open answers and connections may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the daemon waits for a command that holds the store.
@@ -52,6 +57,9 @@ pub struct Running {
     notices: JoinHandle<()>,
     stop_fusion: CancellationToken,
     fusion: JoinHandle<()>,
+    stop_notify: CancellationToken,
+    notify: Option<JoinHandle<()>>,
+    words: JoinHandle<()>,
 }
 
 /// Opens the store. A command that found no daemon may hold it for a moment: that is waited out, so
@@ -86,6 +94,10 @@ pub async fn start_with(config: Config, shutdown: Shutdown, detectors: &'static 
     let listen = listener.local_addr()?;
     let socket = admin::bind(&config.socket)?;
 
+    let words = Words::default();
+    let listening = tokio::spawn(words.clone().listen(handle.clone(), handle.follow()));
+    let notify_board = notify::Board::default();
+    let notify_records = notify::wanted(&config.notify)?.then(|| handle.follow());
     let (ingest, notices) = StoreIngest::new(handle.clone(), Arc::clone(&desk));
     let server = Server::new(ServerConfig::default(), Arc::clone(&identity), ingest, Arc::new(SystemClock));
     let accepting = server.clone();
@@ -105,22 +117,40 @@ pub async fn start_with(config: Config, shutdown: Shutdown, detectors: &'static 
         board: board.clone(),
     };
     let follower = Follower::open(parts).await?;
-    let live = Daemon { server: server.clone(), identity: Arc::clone(&identity), files: config.state_dir.join("files"), board };
+    let live = Daemon {
+        server: server.clone(),
+        identity: Arc::clone(&identity),
+        files: config.state_dir.join("files"),
+        board,
+        words,
+        channels: notify_board.clone(),
+    };
     let context =
         Context { store: handle, config: Arc::new(config), desk: Arc::clone(&desk), identity: Some(identity), live: Some(Arc::new(live)) };
     health(&desk, "start", json!({"listen": listen.to_string(), "version": env!("CARGO_PKG_VERSION")})).await?;
     let stop_fusion = CancellationToken::new();
     let fusion = tokio::spawn(follower.run(stop_fusion.clone()));
+    let stop_notify = CancellationToken::new();
+    let notify = notify_records.map(|records| {
+        let parts = notify::Parts { context: context.clone(), records, board: notify_board };
+        tokio::spawn(notify::run(parts, stop_notify.clone()))
+    });
     let stop_admin = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(socket, context.clone(), stop_admin.clone()));
     tracing::info!(%listen, socket = %context.config.socket.display(), nets = context.config.net.len(), "controller serves");
-    Ok(Running { listen, context, server, store, stop_admin, admin, notices, stop_fusion, fusion })
+    Ok(Running { listen, context, server, store, stop_admin, admin, notices, stop_fusion, fusion, stop_notify, notify, words: listening })
 }
 
 impl Running {
+    /// Whether every part still runs, and the runtime with it.
+    pub async fn is_alive(&self) -> bool {
+        let ended = self.admin.is_finished() || self.fusion.is_finished() || self.notify.as_ref().is_some_and(JoinHandle::is_finished);
+        !ended && glasshive_daemon::shutdown::runtime_is_alive().await
+    }
+
     /// Drains: answers end, nodes are told goodbye, what was taken is durable, the store closes.
     pub async fn stop(self) -> Result<(), Failure> {
-        let Self { context, server, store, stop_admin, admin, notices, stop_fusion, fusion, .. } = self;
+        let Self { context, server, store, stop_admin, admin, notices, stop_fusion, fusion, stop_notify, notify, words, .. } = self;
         stop_admin.cancel();
         let _ = tokio::time::timeout(DRAIN, admin).await;
         let _ = tokio::time::timeout(DRAIN, server.shutdown()).await;
@@ -128,6 +158,12 @@ impl Running {
         // After the last batch was taken: the checkpoint says how far it was looked at.
         stop_fusion.cancel();
         let _ = tokio::time::timeout(DRAIN, fusion).await;
+        // After the last finding was told.
+        stop_notify.cancel();
+        if let Some(notify) = notify {
+            let _ = tokio::time::timeout(DRAIN, notify).await;
+        }
+        words.abort();
         let desk = Arc::clone(&context.desk);
         let live = context.live.is_some();
         drop(context);
@@ -182,6 +218,31 @@ struct Daemon {
     identity: Arc<ControllerIdentity>,
     files: PathBuf,
     board: fusion::Board,
+    words: Words,
+    channels: notify::Board,
+}
+
+/// What nodes say of themselves, as it comes.
+#[derive(Clone, Default)]
+struct Words(Arc<Mutex<BTreeMap<String, Map<String, Value>>>>);
+
+impl Words {
+    async fn listen(self, store: StoreHandle, mut records: broadcast::Receiver<Arc<StoredEvent>>) {
+        // What was said before this daemon started; a heartbeat comes once a minute.
+        match read_words(&store, crate::desk::now_ns().saturating_sub(MEMORY_NS)).await {
+            Ok(before) => *self.0.lock().unwrap_or_else(PoisonError::into_inner) = before,
+            Err(error) => tracing::warn!(%error, "what nodes said last cannot be read"),
+        }
+        drop(store);
+        loop {
+            match records.recv().await {
+                Ok(stored) => take_word(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), &stored),
+                // The next heartbeat says it again.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
 }
 
 impl Live for Daemon {
@@ -213,6 +274,14 @@ impl Live for Daemon {
 
     fn fusion(&self) -> fusion::Status {
         self.board.status()
+    }
+
+    fn words(&self) -> BTreeMap<String, Map<String, Value>> {
+        self.words.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn channels(&self) -> Vec<notify::ChannelStatus> {
+        self.channels.status()
     }
 
     fn unseal(&self, sealed: &str) -> Result<Vec<u8>, Failure> {

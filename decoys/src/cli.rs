@@ -24,6 +24,7 @@ use std::process::ExitCode;
   glasshive-decoys check                      is everything plausible and bindable?
   glasshive-decoys identity join TOKEN …      become a node (the token comes from `glasshive enroll`)
   glasshive-decoys run                        serve until told to stop
+  glasshive-decoys wall                       beside it: tell it how the wall stands and what it drops
 As root, visitors reach the decoys' own addresses and ports through nftables and TPROXY; as an ordinary
 user every decoy listens on loopback, on its ports + 20000 (ssh on 20022).
 Exit codes: 0 done, 1 failed, 2 wrong usage."
@@ -43,11 +44,19 @@ pub struct Cli {
 enum Command {
     /// Serve the configured decoys until told to stop.
     Run,
+    /// Read what the wall drops and whether it stands, for the daemon (needs CAP_NET_ADMIN, nothing else).
+    ///
+    /// Runs beside `run`, as a service of its own. It hands dropped packets (NFLOG) and, once a second, the state of
+    /// the wall's table to the daemon's socket, and changes nothing. Keys: [wall] group, table, hooks, socket.
+    Wall,
     /// Read configuration and personas, build every service, and say what would be open.
     Check {
         /// Print the nftables rules of the transparent entry.
         #[arg(long)]
         nft: bool,
+        /// Print the systemd socket unit that hands the entry's sockets to a daemon without capabilities.
+        #[arg(long, conflicts_with_all = ["nft", "segment"])]
+        socket: bool,
         /// Print the segment list for the sensor: what is open where, without names (TOML, version 1).
         #[arg(long, conflicts_with = "nft")]
         segment: bool,
@@ -129,7 +138,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
                 app.run(shutdown).await
             })
         }
-        Command::Check { nft, segment } => check(&load()?, nft, segment),
+        Command::Wall => crate::wall::reader::run(&load()?, &cli.config),
+        Command::Check { nft, socket, segment } => check(&load()?, nft, socket, segment),
         Command::Services { json } => {
             services(json);
             Ok(())
@@ -162,7 +172,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")
 }
 
-fn check(config: &config::Config, nft: bool, segment: bool) -> anyhow::Result<()> {
+fn check(config: &config::Config, nft: bool, socket: bool, segment: bool) -> anyhow::Result<()> {
     if segment {
         print!("{}", crate::segment::print(config)?);
         return Ok(());
@@ -172,6 +182,10 @@ fn check(config: &config::Config, nft: bool, segment: bool) -> anyhow::Result<()
     let targets = crate::targets::Targets::new(&hosts);
     if nft {
         print!("{}", targets.nft(config.tproxy_port));
+        return Ok(());
+    }
+    if socket {
+        print!("{}", targets.socket_unit(config.tproxy_port));
         return Ok(());
     }
     for host in &hosts {

@@ -1,5 +1,6 @@
 //! `decoys.toml`: which decoys this node pretends, where its journal lives, how it reaches its controller.
 
+use crate::wall::Hook;
 use glasshive_daemon::config::{ConfigError, Loaded, Period, Prefix, Size, Source};
 use glasshive_link::host::{Host, IsolationSettings, LinkSettings};
 use serde::Deserialize;
@@ -69,6 +70,9 @@ pub struct Config {
     /// The daemon's isolation.
     #[serde(default)]
     pub isolation: IsolationSettings,
+    /// The wall around the segment; absent = none is looked for.
+    #[serde(default)]
+    pub wall: Option<WallConfig>,
     /// FTP's passive ports: first and last, inclusive.
     #[serde(default = "default_passive")]
     pub passive_ports: (u16, u16),
@@ -94,6 +98,40 @@ pub struct ProxyProtocol {
     /// Addresses of those peers; from all others the header is the visitor's first bytes.
     #[serde(default)]
     pub from: Vec<Prefix>,
+}
+
+/// The wall around the segment: what `glasshive-decoys wall` reads and the daemon believes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WallConfig {
+    /// Visitors are answered only while the wall stands and its reader says so.
+    pub required: bool,
+    /// Socket the daemon takes the reader's lines on.
+    pub socket: PathBuf,
+    /// Users besides root and the daemon's own that may be the reader, by name or `UID:GID`.
+    pub readers: Vec<String>,
+    /// NFLOG group the wall logs to.
+    pub group: u16,
+    /// Family and name of the wall's table.
+    pub table: String,
+    /// Where the table must have a base chain that drops by default.
+    pub hooks: Vec<Hook>,
+    /// Dropped packets handed over in a second; more are counted.
+    pub packets_per_second: u32,
+}
+
+impl Default for WallConfig {
+    fn default() -> Self {
+        Self {
+            required: false,
+            socket: "/run/glasshive/wall.sock".into(),
+            readers: Vec::new(),
+            group: 7,
+            table: "inet glasshive_wall".into(),
+            hooks: vec![Hook::Input, Hook::Forward, Hook::Output],
+            packets_per_second: 200,
+        }
+    }
 }
 
 /// What to do when the journal may not grow.
@@ -197,6 +235,11 @@ pub fn load(path: &Path, state_dir: Option<&Path>) -> Result<Config, ConfigError
                 return Err(loaded.refuse("decoy", format!("{}: address {address} belongs to two decoys; remove one", decoy.name)));
             }
         }
+    }
+    if let Some(wall) = &config.wall
+        && !wall.table.split_once(' ').is_some_and(|(family, name)| ["inet", "ip", "ip6"].contains(&family) && !name.is_empty())
+    {
+        return Err(loaded.refuse("wall.table", "must be family and name, such as \"inet glasshive_wall\""));
     }
     let (first, last) = config.passive_ports;
     if first == 0 || last < first || last - first >= 1024 {

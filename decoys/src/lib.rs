@@ -17,3 +17,10 @@ pub mod system;
 pub mod targets;
 pub mod testkit;
 pub mod tls;
+pub mod wall;
+
+/// Cases a property test of a parser runs: 10 000, or `GLASSHIVE_FUZZ`.
+#[cfg(test)]
+pub(crate) fn fuzz_cases() -> u32 {
+    std::env::var("GLASSHIVE_FUZZ").ok().and_then(|number| number.parse().ok()).unwrap_or(10_000)
+}

@@ -1,10 +1,12 @@
 //! Accept loops: every completed connection and every first datagram becomes a session, whatever the
 //! service does. They pause when the journal cannot take more; they never wait for a visitor.
 
+mod gate;
 mod proxy;
 mod sources;
 mod udp;
 
+pub use gate::Gate;
 pub use sources::Sources;
 pub use udp::serve_udp;
 
@@ -25,6 +27,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Connections the kernel holds for us.
+const BACKLOG: i32 = 4_096;
+
 /// What every accept loop shares.
 pub struct Entry {
     /// Records and clocks.
@@ -33,6 +38,8 @@ pub struct Entry {
     pub targets: Arc<Targets>,
     /// `false` while the journal cannot take more: accept loops wait.
     pub accepting: watch::Receiver<bool>,
+    /// Closed while the wall does not stand: nobody is answered.
+    pub gate: Gate,
     /// Peers whose PROXY-protocol header is believed.
     pub proxies: Vec<Prefix>,
     /// Sessions at once, of all visitors.
@@ -54,7 +61,7 @@ pub struct Counts {
     pub accepted: AtomicU64,
     /// UDP sessions begun.
     pub datagram_sessions: AtomicU64,
-    /// First datagrams dropped because a queue or table was full.
+    /// First datagrams dropped because a queue or table was full, or nobody is answered.
     pub datagrams_dropped: AtomicU64,
     /// Later datagrams of a session dropped because it did not read them.
     pub datagrams_skipped: AtomicU64,
@@ -66,28 +73,28 @@ pub struct Counts {
 
 /// Accepts on one TCP listener until the daemon stops. `fixed` names the service of a plain listener;
 /// a transparent one is looked up by the address the visitor meant.
-pub async fn serve_tcp(listener: TcpListener, entry: Arc<Entry>, fixed: Option<Target>) {
+pub async fn serve_tcp(mut listener: TcpListener, entry: Arc<Entry>, fixed: Option<Target>) {
     let mut accepting = entry.accepting.clone();
     loop {
+        if !entry.gate.is_open() {
+            match refuse(listener, &entry, fixed.as_ref()).await {
+                Some(again) => listener = again,
+                None => return,
+            }
+        }
         let slot = tokio::select! {
             () = entry.cancel.cancelled() => return,
+            () = entry.gate.closed() => continue,
             slot = ready(&mut accepting, &entry.slots) => slot,
         };
         let Some(slot) = slot else { return };
         let accepted = tokio::select! {
             () = entry.cancel.cancelled() => return,
+            () = entry.gate.closed() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, source)) => {
-                entry.counts.accepted.fetch_add(1, Ordering::Relaxed);
-                let entry = Arc::clone(&entry);
-                let fixed = fixed.clone();
-                entry.tasks.clone().spawn(async move {
-                    handle(stream, source, &entry, fixed).await;
-                    drop(slot);
-                });
-            }
+            Ok((stream, source)) => visit(stream, source, &entry, fixed.clone(), Some(slot)),
             Err(error) => {
                 tracing::warn!(%error, "accepting failed; trying again");
                 // Out of descriptors: let sessions end before asking the kernel again.
@@ -95,6 +102,43 @@ pub async fn serve_tcp(listener: TcpListener, entry: Arc<Entry>, fixed: Option<T
             }
         }
     }
+}
+
+/// One connection, in a task of its own.
+fn visit(
+    stream: TcpStream,
+    source: SocketAddr,
+    entry: &Arc<Entry>,
+    fixed: Option<Target>,
+    slot: Option<tokio::sync::OwnedSemaphorePermit>,
+) {
+    entry.counts.accepted.fetch_add(1, Ordering::Relaxed);
+    let entry = Arc::clone(entry);
+    entry.tasks.clone().spawn(async move {
+        handle(stream, source, &entry, fixed).await;
+        drop(slot);
+    });
+}
+
+/// While the gate is closed: stops listening, so that the kernel refuses, and listens again when it
+/// opens. Connections the kernel had completed are recorded and closed. `None` when the daemon ends.
+async fn refuse(listener: TcpListener, entry: &Arc<Entry>, fixed: Option<&Target>) -> Option<TcpListener> {
+    while let Some(Ok((stream, source))) = futures_util::FutureExt::now_or_never(listener.accept()) {
+        visit(stream, source, entry, fixed.cloned(), None);
+    }
+    // Out of the runtime and back: it remembers for good that a listener was shut down.
+    let listener = listener.into_std().ok()?;
+    let _ = socket2::SockRef::from(&listener).shutdown(std::net::Shutdown::Both);
+    tokio::select! {
+        () = entry.cancel.cancelled() => return None,
+        () = entry.gate.opened() => {}
+    }
+    let opened = socket2::SockRef::from(&listener).listen(BACKLOG);
+    let again = opened.and_then(|()| TcpListener::from_std(listener));
+    if let Err(error) = &again {
+        tracing::error!(%error, "a listener cannot be opened again; restart the daemon");
+    }
+    again.ok()
 }
 
 /// Waits until the journal takes records and a slot is free; `None` when the daemon is ending.
@@ -138,7 +182,7 @@ async fn handle(mut stream: TcpStream, source: SocketAddr, entry: &Arc<Entry>, f
         Arc::clone(&target.decoy),
         target.service_name,
         peer,
-        entry.cancel.child_token(),
+        entry.gate.era(),
     );
     let mut conn = Conn::stream(stream, session.counters(), target.decoy.limits.idle);
     if !first.is_empty() {
@@ -152,6 +196,7 @@ async fn handle(mut stream: TcpStream, source: SocketAddr, entry: &Arc<Entry>, f
             entry.counts.over_source.fetch_add(1, Ordering::Relaxed);
             Arc::new(Refuse)
         }
+        (None, Some(_)) if !entry.gate.is_open() => Arc::new(Refuse),
         (None, Some(_)) => target.service,
     };
     if !session::run(service, conn, session, Room::Wait).await {
@@ -159,7 +204,7 @@ async fn handle(mut stream: TcpStream, source: SocketAddr, entry: &Arc<Entry>, f
     }
 }
 
-/// Closes at once: the source has too many sessions, as a daemon at MaxStartups does.
+/// Closes at once: the source has too many sessions, as a daemon at MaxStartups does, or the gate closed.
 struct Refuse;
 
 impl Service for Refuse {

@@ -6,7 +6,7 @@ use crate::persona::file::{Host, OtherPorts};
 use crate::services::Service;
 use crate::session::{Route, Router};
 use glasshive_event::Transport;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -89,8 +89,26 @@ impl Targets {
         ports
     }
 
+    /// The systemd socket unit of the transparent entry: with it the daemon needs no capability.
+    pub fn socket_unit(&self, port: u16) -> String {
+        let mut out = String::from("[Unit]\nDescription=Entry of the Glasshive decoys\n\n[Socket]\n");
+        for (loopback, wildcard, v6) in [("127.0.0.1", "0.0.0.0", false), ("[::1]", "[::]", true)] {
+            // The daemon binds one wherever a decoy has an address of the family.
+            if self.fallback.keys().any(|ip| ip.is_ipv6() == v6) || self.open.keys().any(|(ip, ..)| ip.is_ipv6() == v6) {
+                let _ = writeln!(out, "ListenStream={loopback}:{port}");
+            }
+            let udp = self.open.keys().filter(|(ip, _, transport)| ip.is_ipv6() == v6 && *transport == Transport::Udp);
+            let ports: BTreeSet<u16> = udp.map(|(_, port, _)| *port).collect();
+            for port in ports {
+                let _ = writeln!(out, "ListenDatagram={wildcard}:{port}");
+            }
+        }
+        out.push_str("Transparent=yes\nFreeBind=yes\nBindIPv6Only=ipv6-only\nBacklog=4096\nFileDescriptorName=entry\nService=glasshive-decoys.service\n\n[Install]\nWantedBy=sockets.target\n");
+        out
+    }
+
     /// The nftables ruleset of the transparent entry: what is in the sets goes to the listeners at
-    /// `port`, all else is left to the host (closed ports reset) or dropped where a persona filters.
+    /// `port`, or is reset while they do not listen (nothing else on this host may answer there); all else is left to the host (closed ports reset) or dropped where a persona filters.
     pub fn nft(&self, port: u16) -> String {
         let mut out = format!("table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
         for (name, kind, v6) in [("tcp4", "ipv4_addr", false), ("tcp6", "ipv6_addr", true)] {
@@ -127,6 +145,10 @@ impl Targets {
              ip6 daddr . tcp dport @tcp6 tproxy ip6 to [::1]:{port} accept\n    \
              ip daddr @answer4 meta l4proto tcp tproxy ip to 127.0.0.1:{port} accept\n    \
              ip6 daddr @answer6 meta l4proto tcp tproxy ip6 to [::1]:{port} accept\n    \
+             ip daddr . tcp dport @tcp4 reject with tcp reset\n    \
+             ip6 daddr . tcp dport @tcp6 reject with tcp reset\n    \
+             ip daddr @answer4 meta l4proto tcp reject with tcp reset\n    \
+             ip6 daddr @answer6 meta l4proto tcp reject with tcp reset\n    \
              ip daddr . udp dport @udp4 accept\n    \
              ip6 daddr . udp dport @udp6 accept\n    \
              ip daddr @filtered4 meta l4proto {{ tcp, udp }} ct state new drop\n    \

@@ -25,6 +25,7 @@ pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
     let config = shell.config()?;
     let path = shell.config_path();
     crate::fusion::Settings::of(&config)?;
+    crate::notify::wanted(&config.notify)?;
     if shell.out.json {
         let nets: Vec<_> = config
             .net

@@ -11,11 +11,12 @@ use serde_json::Value;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   glasshive doctor                     exit code 0: all is well; 1: something is wrong
-  glasshive doctor --json              one object a line: node, net, fusion, store, trouble
+  glasshive doctor --json              one object a line: node, net, fusion, notify, store, trouble
 
 Nodes: last record, lag, clock, losses and gaps of the last day, certificate days. Nets: how
 many sessions have a flow of the sensor, and how many completed connections have a session.
-Fusion: how far the detectors over all nodes' records have come.")]
+Fusion: how far the detectors over all nodes' records have come. Walls: whether the firewall
+around each node's segment stands, and whether visitors are answered. Notify: every channel.")]
 pub(super) struct Args {}
 
 pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
@@ -27,8 +28,12 @@ pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
     } else {
         shell.out.table(COLUMNS, &of("node"), "no nodes: let one in with glasshive enroll NODE --net NET --role decoys")?;
         let mut rows: Vec<[String; 3]> = Vec::new();
+        rows.extend(
+            of("node").iter().filter_map(|node| Some([String::new(), format!("wall {}", shown(node, "node")), wall(node.get("wall")?)])),
+        );
         rows.extend(of("net").iter().map(|net| [String::new(), format!("net {}", shown(net, "net")), join(net)]));
         rows.extend(of("fusion").iter().map(|status| [String::new(), "fusion".to_owned(), fusion(status)]));
+        rows.extend(of("notify").iter().map(|channel| [String::new(), format!("notify {}", shown(channel, "channel")), notify(channel)]));
         let full = of("store").iter().any(|store| store.get("full") == Some(&Value::Bool(true)));
         rows.push([String::new(), "store".to_owned(), if full { "FULL".to_owned() } else { "has room".to_owned() }]);
         shell.out.line("")?;
@@ -46,6 +51,25 @@ pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
         0 => Ok(()),
         1 => Err(Failure::failed("1 thing is wrong")),
         count => Err(Failure::failed(format!("{count} things are wrong"))),
+    }
+}
+
+fn wall(wall: &Value) -> String {
+    let said = |key: &str| wall.get(key).and_then(Value::as_bool);
+    let answering = if said("answering") == Some(false) { "visitors are refused" } else { "visitors are answered" };
+    if said("stands") != Some(true) {
+        return format!("DOES NOT STAND: {}, {answering}", shown(wall, "why"));
+    }
+    let hash: String = shown(wall, "hash").chars().take(12).collect();
+    let need = if said("required") == Some(true) { "only behind it" } else { "with or without it" };
+    format!("{} stands, rules {hash}, {} dropped, {answering} {need}", shown(wall, "table"), plural(number(wall, "seen"), "packet"))
+}
+
+fn notify(channel: &Value) -> String {
+    let counts = format!("{} sent, {} waiting, {} dropped", number(channel, "sent"), number(channel, "queued"), number(channel, "dropped"));
+    match shown(channel, "error") {
+        error if error.is_empty() => format!("{}: {counts}", shown(channel, "target")),
+        error => format!("{}: {counts}; FAILING: {error}", shown(channel, "target")),
     }
 }
 

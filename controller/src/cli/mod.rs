@@ -24,6 +24,7 @@ mod finding;
 mod findings;
 mod man;
 mod nodes;
+mod notify;
 mod replay;
 mod revoke;
 mod serve;
@@ -65,6 +66,7 @@ commands! {
     Tail tail;
     Export export;
     Events events;
+    Notify notify;
     Check check;
     Completions completions;
     Man man;

@@ -98,6 +98,20 @@ pub(super) fn event(event: &Value) -> (String, String) {
         "loss" => format!("{} lost at {}, {}: {}", number(detail, "count"), text("place"), size(number(detail, "bytes")), text("why")),
         "health" => format!("{} {}", text("what"), text("message")),
         "gap" => format!("records {} to {} are missing: {}", some("from", ""), some("to", ""), text("why")),
+        "blocked" => {
+            let uid = some("uid", ", by user ");
+            let destination =
+                event.get("destination").map(|end| format!("{}:{}", shown(end, "ip"), shown(end, "port"))).unwrap_or_default();
+            format!(
+                "{} to {destination}, protocol {}, {} dropped ({} so far){}{}{uid}",
+                text("direction"),
+                text("protocol"),
+                number(detail, "count"),
+                number(detail, "total"),
+                some("interface", " at "),
+                some("prefix", " by ")
+            )
+        }
         "checkpoint" => format!("up to record {}", text("seq")),
         _ => wire(detail),
     };

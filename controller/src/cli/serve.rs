@@ -26,7 +26,7 @@ pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
     shutdown.on_signals()?;
     let running = crate::serve::start(config, shutdown.clone()).await?;
     notifier.ready(&format!("listening on {}", running.listen));
-    shutdown.requested().await;
+    notifier.watch(&shutdown, || running.is_alive()).await;
     notifier.stopping();
     running.stop().await
 }

@@ -128,6 +128,7 @@ fn types(kind: &str) -> &'static [&'static str] {
         "request" => &["access"],
         "file" => &["creation"],
         "hello" | "stream" | "forward" | "malformed" | "secret" => &["protocol"],
+        "blocked" => &["denied"],
         "finding" => &["indicator"],
         "audit" => &["change"],
         _ => &["info"],

@@ -1,6 +1,6 @@
 //! From a stored record to what detectors see. The only place that knows both.
 
-use glasshive_event::detail::{Command, Health, Login, Loss, SessionClose};
+use glasshive_event::detail::{Blocked, Command, Health, Login, Loss, SessionClose};
 use glasshive_event::observation::{self, Fact, Hole, Observation, Watcher};
 use glasshive_event::{Envelope, Flow, Kind, Timestamp};
 use glasshive_journal::store::StoredEvent;
@@ -9,13 +9,13 @@ use glasshive_journal::store::StoredEvent;
 pub const AHEAD_NS: i64 = 30_000_000_000;
 
 /// Kinds that become observations.
-pub const KINDS: [Kind; 8] =
-    [Kind::SessionOpen, Kind::SessionClose, Kind::Login, Kind::Command, Kind::Flow, Kind::Health, Kind::Loss, Kind::Gap];
+pub const KINDS: [Kind; 9] =
+    [Kind::SessionOpen, Kind::SessionClose, Kind::Login, Kind::Command, Kind::Flow, Kind::Health, Kind::Loss, Kind::Gap, Kind::Blocked];
 
 /// Losses are written in the rhythm of heartbeats: what was lost was lost within this long before.
 const LOST_WITHIN_NS: i64 = 60_000_000_000;
 /// Places whose losses make no connection unknown; a flood of datagrams must not blind the detectors.
-const HARMLESS: [&str; 4] = ["udp_queue", "udp_session", "stream_cap", "blob_quota"];
+const HARMLESS: [&str; 6] = ["udp_queue", "udp_session", "stream_cap", "blob_quota", "wall_reader", "wall_kinds"];
 
 /// What a node watches with, by its name.
 pub type Watchers = dyn Fn(&str) -> Option<Watcher> + Send + Sync;
@@ -107,6 +107,19 @@ fn fact(
         }
         Kind::Command => Fact::Command { input: serde_json::from_str::<Command>(json)?.input },
         Kind::Flow => Fact::Flow(Box::new(serde_json::from_str::<Flow>(json)?)),
+        Kind::Blocked => {
+            let blocked: Blocked = serde_json::from_str(json)?;
+            Fact::Blocked(observation::Blocked {
+                direction: blocked.direction,
+                protocol: blocked.protocol,
+                flags: blocked.flags,
+                icmp: blocked.icmp,
+                interface: blocked.interface,
+                prefix: blocked.prefix,
+                uid: blocked.uid,
+                total: blocked.total,
+            })
+        }
         Kind::Health => {
             let health: Health = serde_json::from_str(json)?;
             match watcher().filter(|_| matches!(health.what.as_str(), "heartbeat" | "start")) {
@@ -159,6 +172,9 @@ mod tests {
         );
         assert!(matches!(fact("edge", Kind::Login, json!({"user": "root", "accepted": true})), Some(Fact::Login(login)) if login.accepted));
         assert!(matches!(fact("edge", Kind::Command, json!({"input": "id"})), Some(Fact::Command { .. })));
+        assert!(
+            matches!(fact("edge", Kind::Blocked, json!({"direction": "out", "total": 3})), Some(Fact::Blocked(blocked)) if blocked.total == 3)
+        );
         assert_eq!(fact("eye", Kind::Health, json!({"what": "heartbeat"})), Some(Fact::Alive { watcher: Watcher::Sensor }));
         assert_eq!(fact("eye", Kind::Health, json!({"what": "stop"})), None);
         assert_eq!(fact("stranger", Kind::Health, json!({"what": "heartbeat"})), None);

@@ -1,7 +1,7 @@
 //! One way to answer a question, whether it came over the admin socket or the command line opened
 //! the store itself. Lists read the summary only; a session opens the few segments it lies in.
 
-mod doctor;
+pub(crate) mod doctor;
 mod events;
 mod findings;
 mod lists;
@@ -97,6 +97,7 @@ async fn answer(cx: &Context, by: &Operator, request: Request, sink: &mut Sink) 
         Request::Finding { id } => findings::show(cx, &id, sink).await,
         Request::Probes { query } => findings::probes(cx, query, sink).await,
         Request::Doctor => doctor::run(cx, sink).await,
+        Request::NotifyTest => notify_test(cx, by, sink).await,
         Request::Stats { query } => lists::stats(cx, query, sink).await,
         Request::Session { id, reveal } => sessions::show(cx, by, &id, reveal, sink).await,
         Request::Streams { id, follow } => sessions::streams(cx, &id, follow, sink).await,
@@ -106,6 +107,16 @@ async fn answer(cx: &Context, by: &Operator, request: Request, sink: &mut Sink) 
             events::export(cx, by, what, [&format, &to, &reason], take, sink).await
         }
     }
+}
+
+/// Sends a test note over every channel, past the queues, and says what happened to each.
+async fn notify_test(cx: &Context, by: &Operator, sink: &mut Sink) -> Result<Option<String>, Failure> {
+    let said = crate::notify::test(&cx.config.notify, &by.user).await?;
+    for (channel, target, result) in said {
+        let error = result.err();
+        sink.item(serde_json::json!({"channel": channel, "target": target, "sent": error.is_none(), "error": error})).await?;
+    }
+    Ok(None)
 }
 
 /// A reveal needs a reason and the running daemon; it is audited before anything is shown.

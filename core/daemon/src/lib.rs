@@ -1,7 +1,7 @@
 //! What every daemon shares: configuration, telemetry, shutdown and the operating system's edges.
 //!
 //! Order in a daemon's `main`: parse flags, [`config::Source::load`], [`telemetry::init`],
-//! [`state::DirLock::acquire`], start helper processes ([`reexec`], or [`keeper`] for one
+//! [`activation::Passed::take`], [`state::DirLock::acquire`], start helper processes ([`reexec`], or [`keeper`] for one
 //! that comes back), bind every socket ([`net`]),
 //! load the firewall set ([`nft`]), [`lockdown::Lockdown::apply`], and only then the async runtime:
 //! capabilities and Landlock belong to a thread and are inherited, so there must be one thread.
@@ -10,6 +10,7 @@
 //! `unsafe` is allowed in `sys.rs` alone.
 #![deny(unsafe_code)]
 
+pub mod activation;
 pub mod clock;
 pub mod config;
 pub mod keeper;

@@ -41,6 +41,11 @@ pub fn check(ruleset: &str) -> Result<(), NftError> {
     run(&["-c", "-f", "-"], ruleset)
 }
 
+/// Whether this process may load rules.
+pub fn is_permitted() -> bool {
+    caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap_or(false)
+}
+
 /// Removes a table, such as `inet glasshive`; one that is not there is no fault.
 ///
 /// # Errors

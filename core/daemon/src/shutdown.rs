@@ -122,6 +122,8 @@ impl Shutdown {
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<(UnixDatagram, std::os::unix::net::SocketAddr)>,
+    /// How often the manager wants to hear that the daemon is alive: a third of what it waits.
+    every: Option<Duration>,
 }
 
 impl Notifier {
@@ -129,7 +131,7 @@ impl Notifier {
     pub fn from_environment() -> Self {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else { return Self::default() };
         match Self::open(&name) {
-            Ok(notifier) => notifier,
+            Ok(notifier) => Self { every: watchdog(), ..notifier },
             Err(error) => {
                 tracing::warn!(%error, "NOTIFY_SOCKET cannot be used; the service manager will not be told");
                 Self::default()
@@ -150,7 +152,7 @@ impl Notifier {
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: Some((socket, address)) })
+        Ok(Self { socket: Some((socket, address)), every: None })
     }
 
     /// The daemon serves, and this is its state in a few words.
@@ -168,6 +170,34 @@ impl Notifier {
         self.send("STOPPING=1");
     }
 
+    /// The main loop: waits until the end was requested, and as often as the manager asks (`WatchdogSec=`)
+    /// says that the daemon is alive, each time only after `alive` has answered so. Call it from the
+    /// task everything else hangs on, never from one of its own: a stuck daemon must fall silent.
+    pub async fn watch<F>(&self, shutdown: &Shutdown, mut alive: impl FnMut() -> F)
+    where
+        F: Future<Output = bool>,
+    {
+        let Some(every) = self.every else { return shutdown.requested().await };
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return,
+                _ = ticks.tick() => {}
+            }
+            let answered = tokio::select! {
+                () = shutdown.requested() => return,
+                answered = tokio::time::timeout(every, alive()) => answered,
+            };
+            match answered {
+                Ok(true) => self.watchdog(),
+                Ok(false) => tracing::error!("a part of this daemon has ended; the service manager will restart it"),
+                Err(_) => tracing::error!("this daemon is stuck; the service manager will restart it"),
+            }
+        }
+    }
+
     /// The main loop is alive (`WatchdogSec=`).
     pub fn watchdog(&self) {
         self.send("WATCHDOG=1");
@@ -180,6 +210,20 @@ impl Notifier {
             tracing::debug!(%error, "the service manager was not told");
         }
     }
+}
+
+/// A third of the time the manager waits for a sign of life, if it does and means this process.
+fn watchdog() -> Option<Duration> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if number("WATCHDOG_PID").is_some_and(|pid| pid != u64::from(std::process::id())) {
+        return None;
+    }
+    number("WATCHDOG_USEC").filter(|wait| *wait > 0).map(|wait| Duration::from_micros((wait / 3).max(1_000)))
+}
+
+/// Whether the runtime still starts and ends tasks: for [`Notifier::watch`].
+pub async fn runtime_is_alive() -> bool {
+    tokio::spawn(async {}).await.is_ok()
 }
 
 fn one_line(text: &str) -> String {
@@ -235,5 +279,31 @@ mod tests {
             assert_eq!(next().unwrap(), "STOPPING=1");
         }
         Notifier::default().ready("nobody listens");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signs_of_life_stop_with_the_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let notifier = Notifier { every: Some(Duration::from_secs(10)), ..Notifier::open(path.as_os_str()).unwrap() };
+        let heard = || std::iter::from_fn(|| receiver.recv(&mut [0; 64]).ok()).count();
+        let shutdown = Shutdown::new();
+        for (alive, within, expected) in [(Some(true), 95, 10), (Some(false), 95, 0), (None, 95, 0)] {
+            let looking = notifier.watch(&shutdown, || async move {
+                match alive {
+                    Some(alive) => alive && runtime_is_alive().await,
+                    // Stuck.
+                    None => std::future::pending().await,
+                }
+            });
+            assert!(tokio::time::timeout(Duration::from_secs(within), looking).await.is_err());
+            assert_eq!(heard(), expected, "{alive:?}");
+        }
+        shutdown.request();
+        notifier.watch(&shutdown, || async { true }).await;
+        Notifier::default().watch(&shutdown, || async { true }).await;
+        assert_eq!(heard(), 0);
     }
 }

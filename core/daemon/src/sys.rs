@@ -5,7 +5,8 @@
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest saved SYN: 60 bytes of IPv4 or 40 of IPv6 with extension headers, and 60 of TCP.
 const MAX_SYN: usize = 512;
@@ -42,6 +43,41 @@ pub(crate) fn set_int(socket: &impl AsFd, level: libc::c_int, name: libc::c_int,
         libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `getsockopt` of an `int`.
+pub(crate) fn get_int(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the kernel writes at most
+    // `len` bytes, the size of `value`, which lives across the call.
+    let done = unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
+    if done == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+/// First descriptor a service manager hands over (sd_listen_fds(3)).
+const FIRST_PASSED: libc::c_int = 3;
+
+/// Takes the `count` descriptors a service manager handed to this process. Once: afterwards they
+/// have an owner. The caller has seen from `LISTEN_PID` that this process is meant.
+pub(crate) fn passed(count: u32) -> io::Result<Vec<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the service manager's sockets were taken before"));
+    }
+    let end = FIRST_PASSED.saturating_add(libc::c_int::try_from(count).unwrap_or(libc::c_int::MAX));
+    let mut all = Vec::new();
+    for descriptor in FIRST_PASSED..end {
+        // SAFETY: plain calls on an integer; one that is no open descriptor is an error. Programs
+        // started later must not inherit it.
+        if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it is open, as the call above has shown. By the protocol it was opened before this
+        // process began and belongs to it; nobody else here made an owner of it, as this runs once.
+        all.push(unsafe { OwnedFd::from_raw_fd(descriptor) });
+    }
+    Ok(all)
 }
 
 /// The saved SYN of an accepted connection (`TCP_SAVED_SYN`); the kernel gives it once.

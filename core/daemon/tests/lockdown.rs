@@ -127,7 +127,7 @@ fn decoys_child(dir: &Path, target: SocketAddr) {
 
     let files = Files { read: vec![dir.join("read"), dir.join("missing")], write: vec![dir.join("write")], no_connect: false };
     let user = rustix::process::getuid().is_root().then(|| "65534:65534".parse().unwrap());
-    let lockdown = Lockdown { user, files: Some(files), calls: Calls::Decoys };
+    let lockdown = Lockdown { user, files: Some(files), calls: Calls::Decoys, ..Lockdown::default() };
     tell("report", lockdown.apply().map(|report: Report| format!("ok {report}")).unwrap());
 
     let target = SockAddr::from(target);
@@ -159,7 +159,7 @@ fn decoys_child(dir: &Path, target: SocketAddr) {
     let groups: Vec<u32> = rustix::process::getgroups().unwrap().into_iter().map(|gid| gid.as_raw()).collect();
     tell("user", format!("{} {} {groups:?}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()));
     // The ended thread may linger in /proc a moment; what matters is that no error other than that comes.
-    let again = Lockdown { user: None, files: None, calls: Calls::Decoys }.apply();
+    let again = Lockdown { calls: Calls::Decoys, ..Lockdown::default() }.apply();
     tell("second lockdown", if matches!(again, Ok(_) | Err(LockdownError::Threads(_))) { "ok".to_owned() } else { format!("{again:?}") });
 
     // A runtime started afterwards works, signals and timers included.
@@ -202,7 +202,7 @@ fn connecting() {
 }
 
 fn connecting_child(target: SocketAddr) {
-    Lockdown { user: None, files: None, calls: Calls::Connecting }.apply().unwrap();
+    Lockdown { calls: Calls::Connecting, ..Lockdown::default() }.apply().unwrap();
     probe("connect", TcpStream::connect(target));
     probe("udp", std::net::UdpSocket::bind("127.0.0.1:0"));
     probe("packet", Socket::new(Domain::PACKET, Type::DGRAM, None));
@@ -281,7 +281,7 @@ const QUICK: Backoff = Backoff { first: Duration::from_millis(1), most: Duration
 
 fn kept() {
     let keeper = Kept::start(["keeper"]).unwrap();
-    Lockdown { user: None, files: None, calls: Calls::Decoys }.apply().unwrap();
+    Lockdown { calls: Calls::Decoys, ..Lockdown::default() }.apply().unwrap();
     assert!(Command::new("/bin/true").status().is_err(), "this process itself can start nothing");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let status = runtime.block_on(async {

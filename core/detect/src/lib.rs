@@ -35,6 +35,7 @@ pub static DETECTORS: &[DetectorDef] = &[
     detectors::weak_crypto::DETECTOR,
     detectors::remote_service::DETECTOR,
     detectors::reconcile::DETECTOR,
+    detectors::egress::DETECTOR,
 ];
 
 /// Where a detector runs. None runs at both.

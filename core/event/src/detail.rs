@@ -309,7 +309,7 @@ details! {
     /// Something was not kept, and exactly what.
     Loss {
         /// Where: udp_queue, stream_cap, accept_paused, blob_quota, journal; on a sensor capture_kernel,
-        /// capture_interface, ring, ring_cut, analysis, analysis_journal.
+        /// capture_interface, ring, ring_cut, analysis, analysis_journal; of packets the wall dropped wall_reader, wall_kinds.
         place: String,
         /// How many events, datagrams or connections.
         count: u64,
@@ -363,6 +363,35 @@ details! {
         chain: String,
         /// Note in C2SP tlog-checkpoint form.
         note: String,
+    }
+    /// Packets the wall dropped, of one attempt: same ends but for the sender's port, same interface and rule.
+    Blocked {
+        /// `out` of the node's host, `in` to it, or `forward` through it.
+        direction: String,
+        /// IP protocol number.
+        protocol: u8,
+        /// TCP flags of the first, 0 for others.
+        flags: u8,
+        /// Type and code, for ICMP.
+        icmp: Option<(u8, u8)>,
+        /// Interface it came in on, or was to leave by.
+        interface: String,
+        /// Log prefix of the rule.
+        prefix: String,
+        /// User whose socket sent it, when it was sent on the node's host.
+        uid: Option<u32>,
+        /// Packets since the record before.
+        count: u64,
+        /// Packets since the first.
+        total: u64,
+        /// First packet.
+        first: Option<Timestamp>,
+        /// Last packet.
+        last: Option<Timestamp>,
+        /// Bytes of the first.
+        len: u64,
+        /// Its first bytes from the IP header, at most 64, hexadecimal.
+        bytes: String,
     }
     /// A line from a router, switch, firewall or proxy.
     Device {

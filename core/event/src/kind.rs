@@ -58,6 +58,7 @@ kinds! {
     17 Health       "health"        Health       "host"           "A daemon's state.";
     18 Gap          "gap"           Gap          "host"           "A hole in a log.";
     19 Checkpoint   "checkpoint"    Checkpoint   "host"           "Signed head of a log.";
+    20 Blocked      "blocked"       Blocked      "network"        "Packets the wall dropped: one attempt, and how often it was made.";
 }
 
 impl Kind {

@@ -75,6 +75,8 @@ pub enum Fact {
         /// As typed.
         input: WireText,
     },
+    /// Fusion: packets the wall around the segment dropped.
+    Blocked(Blocked),
     /// Fusion: a node said that it is there and keeps records.
     Alive {
         /// What it watches with.
@@ -368,6 +370,27 @@ pub struct SessionClosed {
     pub bytes_out: u64,
     /// How long, nanoseconds.
     pub duration_ns: u64,
+}
+
+/// Packets the wall dropped, of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize)]
+pub struct Blocked {
+    /// `out`, `in` or `forward`.
+    pub direction: String,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// TCP flags of the first packet.
+    pub flags: u8,
+    /// Type and code, for ICMP.
+    pub icmp: Option<(u8, u8)>,
+    /// Interface it came in on, or was to leave by.
+    pub interface: String,
+    /// Log prefix of the rule.
+    pub prefix: String,
+    /// User whose socket sent it.
+    pub uid: Option<u32>,
+    /// Packets so far.
+    pub total: u64,
 }
 
 /// A login attempt.

@@ -26,14 +26,17 @@ pub(super) struct Health {
     clock: Arc<dyn Clock>,
     /// Losses already written, by place.
     reported: Arc<Mutex<HashMap<&'static str, u64>>>,
+    /// How the wall stands, when one is looked for.
+    wall: Option<super::wall::Standing>,
 }
 
 impl Health {
-    pub(super) fn new(journal: JournalHandle, clock: Arc<dyn Clock>) -> Self {
-        Self { journal, clock, reported: Arc::default() }
+    pub(super) fn new(journal: JournalHandle, clock: Arc<dyn Clock>, wall: Option<super::wall::Standing>) -> Self {
+        Self { journal, clock, reported: Arc::default(), wall }
     }
 
-    async fn write<D: Serialize + Sync>(&self, envelope: Envelope, detail: &D) {
+    /// Writes one record in the daemon's own name; waits for room in the journal.
+    pub(super) async fn write<D: Serialize + Sync>(&self, envelope: Envelope, detail: &D) {
         match Body::encode(&envelope, detail) {
             Ok(body) => {
                 let pending = Pending { wall_ns: self.clock.wall_ns(), mono_ns: self.clock.mono_ns(), body };
@@ -49,7 +52,12 @@ impl Health {
         Envelope { kind: kind.number(), ..Envelope::default() }
     }
 
-    async fn health(&self, what: &str, message: String, fields: serde_json::Map<String, serde_json::Value>) {
+    /// Wall and monotonic time, nanoseconds.
+    pub(super) fn now(&self) -> (i64, u64) {
+        (self.clock.wall_ns(), self.clock.mono_ns())
+    }
+
+    pub(super) async fn health(&self, what: &str, message: String, fields: serde_json::Map<String, serde_json::Value>) {
         self.write(Self::kind(Kind::Health), &HealthDetail { what: what.to_owned(), message, fields }).await;
     }
 
@@ -112,7 +120,15 @@ impl Health {
             beats += 1;
             // Once a minute is enough for the record; the other beats only look for trouble.
             if beats % 6 == 1 {
-                self.health("heartbeat", "alive".into(), counts(&entry.counts)).await;
+                let mut fields = counts(&entry.counts);
+                if let glasshive_journal::Pressure::Paused { why } = &*self.journal.pressure().borrow() {
+                    fields.insert("paused".to_owned(), why.to_string().into());
+                }
+                if let Some(wall) = &self.wall {
+                    let stands = wall.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    fields.insert("wall".to_owned(), stands.into());
+                }
+                self.health("heartbeat", "alive".into(), fields).await;
             }
         }
     }

@@ -5,14 +5,16 @@
 mod bind;
 mod health;
 mod records;
+mod wall;
 
 use crate::config::{Config, EntryMode};
-use crate::listener::{Counts, Entry, Sources, serve_tcp, serve_udp};
+use crate::listener::{Counts, Entry, Gate, Sources, serve_tcp, serve_udp};
 use crate::persona::file::{Host, load_all};
 use crate::persona::{FileKeys, Seed};
 use crate::recorder::Recorder;
 use crate::targets::Targets;
 use anyhow::{Context as _, anyhow, bail};
+use glasshive_daemon::activation::Passed;
 use glasshive_daemon::lockdown::{Calls, Files, Lockdown};
 use glasshive_daemon::shutdown::{Notifier, Shutdown};
 use glasshive_daemon::state::DirLock;
@@ -49,6 +51,8 @@ pub struct App {
     node: String,
     report: glasshive_daemon::lockdown::Report,
     files: Arc<glasshive_journal::blobs::Blobs>,
+    wall: Option<wall::Wall>,
+    notifier: Notifier,
 }
 
 impl App {
@@ -58,6 +62,9 @@ impl App {
     /// # Errors
     /// One line naming file or port, key and remedy.
     pub fn prepare(config: Config, config_path: &Path) -> anyhow::Result<Self> {
+        let notifier = Notifier::from_environment();
+        // Before anything is opened: they are known by their numbers.
+        let mut passed = Passed::take().context("taking the service manager's sockets")?;
         raise_descriptors();
         let lock = DirLock::acquire(&config.state_dir)?;
         let identity = IdentityDir::new(config.state_dir.join("identity"));
@@ -82,14 +89,23 @@ impl App {
         let transparent = match config.entry {
             EntryMode::Tproxy => true,
             EntryMode::Plain => false,
-            EntryMode::Auto => rustix::process::geteuid().is_root(),
+            EntryMode::Auto => rustix::process::geteuid().is_root() || handed_entry(&passed, config.tproxy_port),
         };
         let hosts = hosts(&config, transparent)?;
         let targets = Arc::new(Targets::new(&hosts));
-        let sockets = bind::bind(&config, &hosts, &targets, transparent)?;
-        if transparent {
+        let handed = !passed.is_empty();
+        let sockets = bind::bind(&config, &hosts, &targets, transparent, &mut passed)?;
+        if transparent && handed && !glasshive_daemon::nft::is_permitted() {
+            tracing::info!("sockets were handed over and there is no right to load rules: the service manager loads the entry's");
+        } else if transparent {
             glasshive_daemon::nft::apply(&targets.nft(config.tproxy_port))?;
         }
+        let daemon = config.isolation.user()?.map(|user| user.ids()).transpose()?.map_or(rustix::process::getuid().as_raw(), |ids| ids.0);
+        let wall = config.wall.as_ref().map(|settings| wall::bind(settings, daemon, &hosts, &mut passed)).transpose()?;
+        for left in passed.left() {
+            tracing::warn!(socket = left, "handed over by the service manager, but nothing is offered there: it is closed");
+        }
+        drop(passed);
         for dir in WRITABLE {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(config.state_dir.join(dir));
             made.with_context(|| format!("{}: making {dir}", config.state_dir.display()))?;
@@ -99,7 +115,23 @@ impl App {
         let (journal, handle, opened) = glasshive_journal::open(records::journal_config(&config, helper.is_none()))?;
         let files = Arc::new(glasshive_journal::blobs::Blobs::open(records::blobs_config(&config))?);
         let recorder = records::recorder(&config, &handle, &files, enrolled.as_ref(), &config_hash, &binary_hash)?;
-        Ok(Self { config, _lock: lock, journal, handle, opened, recorder, targets, sockets, helper, transparent, node, report, files })
+        Ok(Self {
+            config,
+            _lock: lock,
+            journal,
+            handle,
+            opened,
+            recorder,
+            targets,
+            sockets,
+            helper,
+            transparent,
+            node,
+            report,
+            files,
+            wall,
+            notifier,
+        })
     }
 
     /// Serves until `shutdown` is requested, then drains and closes the journal.
@@ -107,14 +139,33 @@ impl App {
     /// # Errors
     /// What kept the daemon from locking itself down or from closing its journal.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config, _lock, journal, handle, opened, recorder, targets, sockets, helper, transparent, node, report, files } = self;
-        let health = health::Health::new(handle.clone(), Arc::clone(&recorder.clock));
+        let Self {
+            config,
+            _lock,
+            journal,
+            handle,
+            opened,
+            recorder,
+            targets,
+            sockets,
+            helper,
+            transparent,
+            node,
+            report,
+            files,
+            wall,
+            notifier,
+        } = self;
+        let health = health::Health::new(handle.clone(), Arc::clone(&recorder.clock), wall.as_ref().map(wall::Wall::standing));
         health.recovered(&opened).await;
         let (accepting_tx, accepting) = watch::channel(true);
+        let answering = !config.wall.as_ref().is_some_and(|wall| wall.required);
+        let gate = Gate::new(answering, shutdown.token());
         let entry = Arc::new(Entry {
             recorder: recorder.clone(),
             targets: Arc::clone(&targets),
             accepting,
+            gate: gate.clone(),
             proxies: config.proxy_protocol.from.clone(),
             slots: Arc::new(Semaphore::new(slots())),
             sources: Sources::default(),
@@ -133,18 +184,20 @@ impl App {
             loops.spawn(serve_udp(Arc::new(socket), Arc::clone(&entry), port));
         }
         loops.spawn(follow_pressure(handle.pressure(), accepting_tx, shutdown.token()));
+        if let Some(wall) = wall {
+            loops.spawn(wall.serve(health.clone(), gate, transparent, shutdown.token()));
+        }
         let (link_status, link_seen) = watch::channel(glasshive_link::LinkStatus::default());
         let linked = match helper {
             Some(helper) => Some(serve_pipe(helper, JournalSource::new(handle.clone(), Some(Arc::clone(&files))), link_status)?),
             None => None,
         };
         health.started(&node, &config.net, transparent, linked.is_some(), &report).await;
-        let notifier = Notifier::from_environment();
         let words = if linked.is_some() { "" } else { ", standalone: no controller" };
         println!("{node}: listening with {count} sockets for {} decoys of net {}{words}", config.decoy.len(), config.net);
         notifier.ready("serving");
         let beat = loops.spawn(health.clone().heartbeat(Arc::clone(&entry), shutdown.token()));
-        shutdown.requested().await;
+        notifier.watch(&shutdown, || async { !beat.is_finished() && glasshive_daemon::shutdown::runtime_is_alive().await }).await;
         notifier.stopping();
         loops.close();
         entry.tasks.close();
@@ -197,6 +250,11 @@ pub fn hosts(config: &Config, transparent: bool) -> anyhow::Result<Vec<Host>> {
     Ok(hosts)
 }
 
+/// Whether the service manager handed over a listener of the transparent entry.
+fn handed_entry(passed: &Passed, port: u16) -> bool {
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)].iter().any(|ip| passed.has_tcp((*ip, port).into()))
+}
+
 /// In plain mode every decoy has a loopback address of its own.
 fn loopback(index: usize) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST).saturating_add(u32::try_from(index % 0x00ff_fff0).unwrap_or(0)))
@@ -228,7 +286,7 @@ fn lock_down(config: &Config) -> anyhow::Result<glasshive_daemon::lockdown::Repo
         write: WRITABLE.iter().map(|dir| config.state_dir.join(dir)).collect(),
         no_connect: true,
     };
-    Ok(Lockdown { user, calls: Calls::Decoys, files: Some(files) }.apply()?)
+    Ok(Lockdown { user, calls: Calls::Decoys, files: Some(files), ..Lockdown::default() }.apply()?)
 }
 
 /// Turns the journal's pressure into "accept or wait", and says so once each time.

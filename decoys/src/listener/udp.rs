@@ -49,6 +49,10 @@ pub async fn serve_udp(socket: Arc<Datagrams>, entry: Arc<Entry>, port: u16) {
             tokio::task::yield_now().await;
             continue;
         };
+        if !entry.gate.is_open() {
+            entry.counts.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
         let data = Bytes::copy_from_slice(buffer.get(..datagram.len).unwrap_or_default());
         let key = (datagram.source, datagram.destination);
         let data = match open.get(&key).map(|queue| queue.try_send(data.clone())) {
@@ -82,7 +86,7 @@ pub async fn serve_udp(socket: Arc<Datagrams>, entry: Arc<Entry>, port: u16) {
             Arc::clone(&target.decoy),
             target.service_name,
             peer,
-            entry.cancel.child_token(),
+            entry.gate.era(),
         );
         let sink = Arc::new(Sink { socket: Arc::clone(&socket), from: datagram.reply, to: datagram.source });
         let conn = Conn::datagram(rx, sink, session.counters(), IDLE);

@@ -134,7 +134,7 @@ impl App {
         notifier.ready("capturing");
         let watch = ring.watch();
         let beat = tokio::spawn(health.clone().beat(seen, watch.clone(), shutdown.token()));
-        shutdown.requested().await;
+        notifier.watch(&shutdown, || async { !analyser.is_finished() && glasshive_daemon::shutdown::runtime_is_alive().await }).await;
         notifier.stopping();
         // A journal without room must not keep the daemon from ending.
         tokio::spawn(async move {
@@ -219,7 +219,7 @@ fn lock_down(config: &Config) -> anyhow::Result<Report> {
         write: WRITABLE.iter().map(|dir| config.state_dir.join(dir)).collect(),
         no_connect: true,
     };
-    Ok(Lockdown { user: config.isolation.user()?, calls: Calls::Decoys, files: Some(files) }.apply()?)
+    Ok(Lockdown { user: config.isolation.user()?, calls: Calls::Decoys, files: Some(files), ..Lockdown::default() }.apply()?)
 }
 
 /// What the ring's recovery found, in words; `None` when there was nothing to do.

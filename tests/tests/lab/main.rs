@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod activation;
 mod bad_input;
 mod packets;
+mod wall;
 
 use glasshive_tests::lab::Lab;
 use glasshive_tests::process::{run, run_ok, until};

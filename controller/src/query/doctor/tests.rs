@@ -46,6 +46,17 @@ fn nodes_are_judged() {
         (json!({"received": time(3 * MINUTE_NS)}), None),
         // A node that is not to come is not missed; what it lost is told all the same.
         (json!({"state": "revoked", "connected": false, "received": time(ten), "certificate_days": 0}), None),
+        (
+            json!({"wall": {"stands": false, "answering": false, "why": "table inet w is not loaded"}}),
+            Some(("its wall does not stand: table inet w is not loaded; its visitors are refused", "glasshive-decoys wall runs")),
+        ),
+        (
+            json!({"wall": {"stands": false, "answering": true, "why": "its reader has gone"}}),
+            Some(("its wall does not stand: its reader has gone; its visitors are answered all the same", "load the wall")),
+        ),
+        (json!({"wall": {"stands": true, "answering": true, "entry": false}}), Some(("its entry rules are not loaded", "check --nft"))),
+        (json!({"wall": {"stands": true, "answering": true, "entry": true}}), None),
+        (json!({"paused": "no room"}), Some(("its journal cannot take more: no room", "free space"))),
         (json!({"state": "revoked", "loss_count": 1}), Some(("1 not kept within a day", "tail --kind loss"))),
         (json!({}), None),
     ];
@@ -55,7 +66,7 @@ fn nodes_are_judged() {
             None => assert_eq!(told, [], "{changes}"),
             Some((what, remedy)) => {
                 assert_eq!(told.len(), 1, "{changes}: {told:?}");
-                assert_eq!(told[0].0, format!("node edge: {what}"), "{changes}");
+                assert!(told[0].0.starts_with(&format!("node edge: {what}")), "{changes}: {}", told[0].0);
                 assert!(told[0].1.contains(remedy), "{changes}: {}", told[0].1);
             }
         }
@@ -112,5 +123,23 @@ fn fusion_is_judged() {
         let what: Vec<_> = told.iter().map(|(what, _)| what.as_str()).collect();
         assert_eq!(what, expected.map(|text| format!("fusion: {text}")).iter().map(String::as_str).collect::<Vec<_>>(), "{status:?}");
         assert!(told.iter().all(|(_, remedy)| !remedy.is_empty()));
+    }
+}
+
+#[test]
+fn channels_are_judged() {
+    let well =
+        ChannelStatus { channel: "syslog".into(), target: "10.0.0.1:514 over tcp".into(), sent: 3, failed: 2, ..ChannelStatus::default() };
+    let table = [
+        (well.clone(), vec![]),
+        (
+            ChannelStatus { error: Some("refused".into()), ..well.clone() },
+            vec!["notify syslog: 10.0.0.1:514 over tcp: the last note did not arrive: refused"],
+        ),
+        (ChannelStatus { dropped: 2, ..well }, vec!["notify syslog: 2 notes dropped since the start"]),
+    ];
+    for (channel, expected) in table {
+        let told: Vec<_> = told(|troubles| judge_channel(&channel, troubles)).into_iter().map(|(what, _)| what).collect();
+        assert_eq!(told, expected);
     }
 }

@@ -28,6 +28,18 @@ pub struct Lockdown {
     pub files: Option<Files>,
     /// System calls refused.
     pub calls: Calls,
+    /// Capabilities not given up.
+    pub keep: Keep,
+}
+
+/// Capabilities a locked-down process still has. With [`Lockdown::user`] none survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// None.
+    #[default]
+    Nothing,
+    /// `CAP_NET_ADMIN`, where it is there: the wall's reader asks the kernel with it.
+    NetAdmin,
 }
 
 /// Why a process could not be locked down. It must not serve visitors then.
@@ -70,7 +82,7 @@ impl Lockdown {
         if let Some(user) = &self.user {
             user.take()?;
         }
-        drop_capabilities()?;
+        drop_capabilities(self.keep)?;
         rustix::thread::set_no_new_privs(true).map_err(|error| LockdownError::System("no_new_privs", error.into()))?;
         // A core file would hold visitors' secrets in the clear.
         let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
@@ -93,10 +105,15 @@ fn drop_bounding() -> Result<(), LockdownError> {
     Ok(())
 }
 
-fn drop_capabilities() -> Result<(), LockdownError> {
+fn drop_capabilities(keep: Keep) -> Result<(), LockdownError> {
     let fault = |error: caps::errors::CapsError| LockdownError::Capabilities(error.to_string());
     caps::clear(None, CapSet::Ambient).map_err(fault)?;
     caps::clear(None, CapSet::Inheritable).map_err(fault)?;
-    caps::clear(None, CapSet::Effective).map_err(fault)?;
-    caps::clear(None, CapSet::Permitted).map_err(fault)
+    let had = caps::read(None, CapSet::Permitted).map_err(fault)?;
+    let kept: caps::CapsHashSet = match keep {
+        Keep::Nothing => caps::CapsHashSet::new(),
+        Keep::NetAdmin => had.into_iter().filter(|cap| *cap == caps::Capability::CAP_NET_ADMIN).collect(),
+    };
+    caps::set(None, CapSet::Effective, &kept).map_err(fault)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(fault)
 }

@@ -318,7 +318,7 @@ impl DayWork {
         let service = event.envelope.service.as_deref().unwrap_or_default();
         let of = keys::parts16(&[event.net.as_bytes(), service.as_bytes()]);
         self.hours.change(&self.segment, &[&hour, &of], |row| fold::fold_hour(row, event, hour_ns))?;
-        let judgement = matches!(event.kind, Some(Kind::Finding | Kind::Audit));
+        let judgement = matches!(event.kind, Some(Kind::Finding | Kind::Audit | Kind::Blocked));
         let source = event.envelope.source().map(|end| end.ip).filter(|_| !judgement);
         if let Some(ip) = source {
             self.sources.change(&self.segment, &[&keys::ip16(ip)], |row| fold::fold_source(row, event, ip))?;

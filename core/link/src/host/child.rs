@@ -39,7 +39,7 @@ impl Host {
                 write: vec![self.state_dir.join("identity")],
                 no_connect: false,
             };
-            Lockdown { user: self.isolation.user()?, calls: Calls::Connecting, files: Some(files) }.apply()?;
+            Lockdown { user: self.isolation.user()?, calls: Calls::Connecting, files: Some(files), ..Lockdown::default() }.apply()?;
         }
         glasshive_daemon::reexec::die_with_parent().map_err(io("the daemon has ended"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
