@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Builds the three Debian packages from this checkout, and the bundle hosts without internet install from:
+# target/packages/{*.deb, deps/*.deb, MANIFEST}. MANIFEST names every file with its SHA-256, in an order in which
+# they can be installed one after the other. GLASSHIVE_PROFILE=dev takes the test profile (default: release).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+profile=${GLASSHIVE_PROFILE:-release}
+folder=$profile; [ "$profile" != dev ] || folder=debug
+cargo=${CARGO:-cargo}
+cargo_deb=3.8.0
+out=target/packages
+stage=$out/stage
+
+[ -x target/tools/bin/cargo-deb ] ||
+  $cargo install cargo-deb --version $cargo_deb --locked --quiet --root target/tools
+
+$cargo build --profile "$profile" --locked --bins -p glasshive-decoys -p glasshive-sensor -p glasshive-controller
+rm -rf "$stage" "$out"/*.deb "$out/MANIFEST"
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+export SOURCE_DATE_EPOCH
+
+# What the programs themselves can tell: manual pages and completions.
+pages() { # PACKAGE PROGRAM ARGUMENT…
+  local package=$1 program=$2 dir=$stage/$1; shift 2
+  mkdir -p "$dir/man" "$dir/completions"
+  "target/$folder/$program" man "$@" "$dir/man" >/dev/null
+  "target/$folder/$program" completions bash >"$dir/completions/$program"
+  "target/$folder/$program" completions zsh >"$dir/completions/_$program"
+  "target/$folder/$program" completions fish >"$dir/completions/$program.fish"
+  {
+    cat <<END
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: glasshive
+
+Files: *
+Copyright: $(sed -n 's/^Copyright (c) //p' LICENSE-MIT)
+License: Expat or Apache-2.0
+
+License: Apache-2.0
+ On Debian systems the text of the Apache License, version 2.0, is in
+ /usr/share/common-licenses/Apache-2.0.
+
+License: Expat
+END
+    sed '1,4d; s/^$/./; s/^/ /' LICENSE-MIT
+  } >"$dir/copyright"
+}
+pages glasshive-decoys glasshive-decoys
+pages glasshive-sensor glasshive-sensor
+pages glasshive-controller glasshive -o
+
+for package in glasshive-decoys glasshive-sensor glasshive-controller; do
+  target/tools/bin/cargo-deb -p $package --no-build --profile "$profile" --strip -q -o "$out/"
+done
+
+# What a minimal Debian 12 lacks of what they need; downloaded once.
+if ! compgen -G "$out/deps/*.deb" >/dev/null; then
+  mkdir -p "$out/deps"
+  awk 'BEGIN { RS = ""; ORS = "\n\n" } /\nPriority: required\n/' /var/lib/dpkg/status >"$out/minimal.status"
+  apt-get -s -qq -o Dir::State::status="$PWD/$out/minimal.status" --no-install-recommends install nftables libpcap0.8 |
+    awk '$1 == "Conf" { print $2 }' >"$out/deps/ORDER"
+  (cd "$out/deps" && xargs apt-get -qq download <ORDER)
+fi
+(
+  cd $out
+  while read -r name; do ls deps/"${name%%:*}"_*.deb; done <deps/ORDER
+  ls ./*.deb
+) | sed 's#^\./##' | (cd $out && xargs sha256sum) >$out/MANIFEST
+rm -rf "$stage"
+cat $out/MANIFEST
