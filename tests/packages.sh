@@ -54,12 +54,14 @@ for package in glasshive-decoys glasshive-sensor glasshive-controller; do
   target/tools/bin/cargo-deb -p $package --no-build --profile "$profile" --strip -q -o "$out/"
 done
 
-# What a minimal Debian 12 lacks of what they need; downloaded once.
+# What a minimal Debian 12 lacks of what they need, in an order in which it can be installed; downloaded once.
+closure() { apt-get -s -qq -o Dir::State::status=/dev/null --no-install-recommends install "$@" | awk '$1 == "Conf" { print $2 }'; }
 if ! compgen -G "$out/deps/*.deb" >/dev/null; then
   mkdir -p "$out/deps"
-  awk 'BEGIN { RS = ""; ORS = "\n\n" } /\nPriority: required\n/' /var/lib/dpkg/status >"$out/minimal.status"
-  apt-get -s -qq -o Dir::State::status="$PWD/$out/minimal.status" --no-install-recommends install nftables libpcap0.8 |
-    awk '$1 == "Conf" { print $2 }' >"$out/deps/ORDER"
+  required=$(apt-cache dumpavail | awk 'BEGIN { RS = "" } /\nPriority: required\n/ { print $2 }' | sort -u)
+  # shellcheck disable=SC2086
+  closure $required | sort >"$out/deps/MINIMAL"
+  closure nftables libpcap0.8 | grep -vxFf "$out/deps/MINIMAL" >"$out/deps/ORDER"
   (cd "$out/deps" && xargs apt-get -qq download <ORDER)
 fi
 (
