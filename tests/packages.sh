@@ -61,12 +61,22 @@ if ! compgen -G "$out/deps/*.deb" >/dev/null; then
   required=$(apt-cache dumpavail | awk 'BEGIN { RS = "" } /\nPriority: required\n/ { print $2 }' | sort -u)
   # shellcheck disable=SC2086
   closure $required | sort >"$out/deps/MINIMAL"
-  closure nftables libpcap0.8 | grep -vxFf "$out/deps/MINIMAL" >"$out/deps/ORDER"
-  (cd "$out/deps" && xargs apt-get -qq download <ORDER)
+  for name in nftables libpcap0.8; do
+    closure $name | grep -vxFf "$out/deps/MINIMAL" | sed 's/:.*//' >"$out/deps/$name.list"
+  done
+  cat "$out"/deps/*.list | awk '!seen[$0]++' >"$out/deps/ORDER"
+  (
+    cd "$out/deps"
+    xargs apt-get -qq download <ORDER
+    # One file to carry for each.
+    for name in *.list; do
+      while read -r package; do ls "${package}"_*.deb; done <"$name" | xargs tar -cf "${name%.list}.tar"
+    done
+  )
 fi
 (
   cd $out
-  while read -r name; do ls deps/"${name%%:*}"_*.deb; done <deps/ORDER
+  while read -r name; do ls "deps/${name}"_*.deb; done <deps/ORDER
   ls ./*.deb
 ) | sed 's#^\./##' | (cd $out && xargs sha256sum) >$out/MANIFEST
 rm -rf "$stage"

@@ -97,7 +97,7 @@ boot() { # name
 }
 
 leader() { pgrep -P "$(cat "$work/$1.pid")" | head -1; }
-inside() { local name=$1; shift; nsenter -t "$(leader "$name")" -m -u -i -n -p -C -- "$@"; }
+inside() { local name=$1; shift; nsenter -t "$(leader "$name")" -m -u -i -n -p -C -- env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"; }
 at() { local name=$1; shift; ip netns exec "$(ns "$name")" "$@"; }
 
 booted() { case $(inside "$1" systemctl is-system-running 2>/dev/null) in running) ;; *) return 1 ;; esac; }

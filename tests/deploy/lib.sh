@@ -8,8 +8,8 @@ root=$(cd "$here/../.." && pwd)
 cache=$root/target/deploy
 packages=$root/target/packages
 # Everything of one run is named with its id, so that two runs, or a run and what another one left, never meet.
-id=${GLASSHIVE_RUN:-$$}
-work=${GLASSHIVE_WORK:-$root/run/deploy-$id}
+id=${DEPLOY_RUN:-$$}
+work=${DEPLOY_WORK:-$root/run/deploy-$id}
 ns() { echo "ghd$id-$1"; }
 
 cgroup=/sys/fs/cgroup
