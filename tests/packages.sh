@@ -28,28 +28,17 @@ pages() { # PACKAGE PROGRAM ARGUMENT…
   "target/$folder/$program" completions bash >"$dir/completions/$program"
   "target/$folder/$program" completions zsh >"$dir/completions/_$program"
   "target/$folder/$program" completions fish >"$dir/completions/$program.fish"
-  {
-    cat <<END
-Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
-Upstream-Name: glasshive
-
-Files: *
-Copyright: $(sed -n 's/^Copyright (c) //p' LICENSE-MIT)
-License: Expat or Apache-2.0
-
-License: Apache-2.0
- On Debian systems the text of the Apache License, version 2.0, is in
- /usr/share/common-licenses/Apache-2.0.
-
-License: Expat
-END
-    sed '1,4d; s/^$/./; s/^/ /' LICENSE-MIT
-  } >"$dir/copyright"
 }
 pages glasshive-decoys glasshive-decoys
 pages glasshive-sensor glasshive-sensor
 pages glasshive-controller glasshive -o
 
+{
+  echo "Apache-2.0: on Debian systems the text is in /usr/share/common-licenses/Apache-2.0."
+  echo
+  echo "MIT:"
+  tail -n +5 LICENSE-MIT
+} >$stage/license
 for package in glasshive-decoys glasshive-sensor glasshive-controller; do
   target/tools/bin/cargo-deb -p $package --no-build --profile "$profile" --strip -q -o "$out/"
 done

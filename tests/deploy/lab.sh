@@ -129,6 +129,7 @@ down() {
     find "$cgroup/$(ns "$name")" -depth -type d -exec rmdir {} \; 2>/dev/null || true
     rm -rf "${work:?}/$name"
   done
+  umount "$work/chroot/m/proc" "$work/chroot/m" 2>/dev/null || true
   for name in $hosts $bare sw; do ip netns del "$(ns "$name")" 2>/dev/null || true; done
 }
 

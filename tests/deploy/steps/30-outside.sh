@@ -59,7 +59,8 @@ END
 }
 asked() { at att dig +time=2 +tries=1 "@$1" host.corp.example a >"$work/dig" 2>&1 && grep -q 'status:' "$work/dig" || { cat "$work/dig"; return 1; }; }
 # The session of a sweep carries the address and port that were dialled.
-tuple_kept() { until_true 20 sh -c "nsenter -t $(leader c1) -m -u -i -n -p -C -- env -i /usr/bin/glasshive --json sessions --since 10m --limit 1000 | grep -q '10.66.7.40:4008'"; }
+tuple_there() { sessions --since 10m --limit 1000 | grep -qF '"destination":{"ip":"10.66.7.40","port":4008}'; }
+tuple_kept() { until_true 20 tuple_there; }
 
 check "banner: decoys' sshd on decoys' addresses, not the management's" banners
 check "management: no port, no ARP on the segment; a decoy's ARP is answered" management_hidden
