@@ -10,7 +10,6 @@ killed() {
   back() { local now; now=$(inside "$1" systemctl show -p MainPID --value "$2"); [ "$now" != 0 ] && [ "$now" != "$before" ] && active "$1" "$2"; }
   until_true 30 back "$1" "$2"
 }
-linked() { inside c1 glasshive --json nodes | grep "\"node\":\"$1\"" | grep -q '"connected":true'; }
 # The wall gone: no decoy answers within 5 s. Back: they do.
 wall_gone() {
   inside n1 systemctl stop nftables
