@@ -32,9 +32,8 @@ moved() { # label, end of the versions, flags
   after=$(visits)
   all_at "$end" || return 1
   [ "$before" -le "$after" ] || { echo "$before sessions before, $after after"; return 1; }
-  banner 10.66.7.10 22 && until_true 20 eval 'linked n1 && linked n2 && linked s1'
+  banner 10.66.7.10 22 && until_true 20 all_linked
 }
-linked() { inside c1 glasshive --json nodes | grep "\"node\":\"$1\"" | grep -q '"connected":true'; }
 
 check "a next version is packed" repacked
 check "upgrade: controller, sensor, decoys; all back, nothing lost" moved upgrade 1.1 -e "glasshive_bundle=$next"

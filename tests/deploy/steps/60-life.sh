@@ -63,7 +63,7 @@ forgotten() {
 check "kill -9 of the decoys: back" killed n1 glasshive-decoys
 check "kill -9 of the sensor: back" killed s1 glasshive-sensor
 check "kill -9 of the controller: back" killed c1 glasshive-controller
-check "  … and all nodes linked again" until_true 60 eval 'linked n1 && linked n2 && linked s1'
+check "  … and all nodes linked again" until_true 60 all_linked
 check "wall unloaded: decoys silent within 5 s; loaded: back" wall_gone
 check "  … the capture went on" captured_meanwhile
 check "a node that boots again is walled, answers, is linked" rebooted
