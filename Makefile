@@ -4,16 +4,19 @@ CARGO ?= cargo
 # Reduced numbers of the scenarios; `make soak` runs the full ones.
 export GLASSHIVE_CONNECTIONS ?= 10000
 
-.PHONY: help run demo test lint build soak bench clean prerequisites prerequisites-test
+.PHONY: help run demo test lint build soak bench packages deploy-test clean prerequisites prerequisites-test prerequisites-deploy
 
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 prerequisites:
 	@tests/install.sh demo
 
 prerequisites-test:
 	@tests/install.sh test
+
+prerequisites-deploy:
+	@tests/install.sh deploy
 
 build: prerequisites ## build the release binaries into target/release
 	$(CARGO) build --release --workspace --bins
@@ -42,6 +45,14 @@ bench: build ## throughput, memory and latency beside controls; a table, and JSO
 	@tests/install.sh bench
 	@$(if $(findstring --peers,$(BENCH)),tests/install-peers.sh,true)
 	target/release/glasshive-lab bench $(BENCH)
+
+packages: prerequisites-deploy ## the three Debian packages and what hosts without internet need beside them, in target/packages
+	tests/packages.sh
+
+# GLASSHIVE_PROFILE=release deploys what users get; the test profile is built already where tests were.
+deploy-test: export GLASSHIVE_PROFILE ?= dev
+deploy-test: packages ## as root: a deployment by Ansible onto booted hosts, judged from the outside
+	timeout --foreground 900 tests/deploy/run
 
 clean: ## remove what runs left behind, keep the build
 	rm -rf run

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what `make demo` (argument demo), `make test` (test) or `make bench` (bench) needs from Debian's packages.
+# Installs what `make demo` (argument demo), `make test` (test), `make bench` (bench) or `make packages` and
+# `make deploy-test` (deploy) need from Debian's packages.
 # As an ordinary user it installs nothing and prints the one command that would.
 set -euo pipefail
 
@@ -15,9 +16,14 @@ demo="cc:gcc ssh:openssh-client sshpass:sshpass curl:curl lftp:lftp dig:bind9-dn
 tests="$demo python3:python3 rsyslogd:rsyslog setpriv:util-linux ping:iputils-ping mkfs.ext4:e2fsprogs nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet expect:expect tcpdump:tcpdump tshark:tshark"
 bench=$demo
 [ "$(id -u)" -ne 0 ] || bench="$bench dumpcap:wireshark-common netsniff-ng:netsniff-ng"
+# cargo-deb asks dpkg-shlibdeps; the deployment's hosts are booted from a root file system of their own.
+deploy="cc:gcc dpkg-shlibdeps:dpkg-dev lintian:lintian"
+[ "$(id -u)" -ne 0 ] || deploy="$deploy mmdebstrap:mmdebstrap systemd-nspawn:systemd-container python3:python3-venv ip:iproute2 nft:nftables
+  ssh:openssh-client sshpass:sshpass curl:curl dig:bind9-dnsutils arping:arping nmap:nmap tshark:tshark"
 case "${1:-demo}" in
   test) wanted=$tests ;;
   bench) wanted=$bench ;;
+  deploy) wanted=$deploy ;;
   *) wanted=$demo ;;
 esac
 

@@ -48,6 +48,16 @@ pub enum Command {
     /// This node's identity towards its controller
     #[command(subcommand)]
     Identity(Identity),
+    /// Print shell completions
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages to a directory
+    Man {
+        /// Directory
+        directory: PathBuf,
+    },
     /// Keeps the link's process alive; started by `run`
     #[command(hide = true)]
     LinkKeeper,

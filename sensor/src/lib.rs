@@ -46,6 +46,16 @@ pub fn run(cli: Cli) -> anyhow::Result<String> {
         Command::Carve(arguments) => commands::carve::run(&load()?.value.ring_dir(), &arguments),
         Command::Ring(arguments) => commands::ring::run(&load()?.value.ring_dir(), &arguments),
         Command::Identity(command) => identity(&load()?.value, &path, command).map(|()| String::new()),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "glasshive-sensor", &mut text);
+            Ok(String::from_utf8(text)?)
+        }
+        Command::Man { directory } => {
+            std::fs::create_dir_all(&directory)?;
+            clap_mangen::generate_to(<Cli as clap::CommandFactory>::command(), &directory).context("writing man pages")?;
+            Ok(String::new())
+        }
         Command::LinkKeeper => Ok(helper(load()?, &path)?.keeper_main().map(|()| String::new())?),
         Command::LinkHelper => Ok(helper(load()?, &path)?.child_main().map(|()| String::new())?),
     }

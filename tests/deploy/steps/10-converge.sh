@@ -1,0 +1,37 @@
+# From clean hosts to a deployment, and that a second time changes nothing.
+# shellcheck shell=bash
+
+collection() {
+  mkdir -p "$work/collections"
+  (cd "$work" && "$cache/venv/bin/ansible-galaxy" collection build --force "$root/ansible" --output-path "$work") &&
+    "$cache/venv/bin/ansible-galaxy" collection install --offline --force -p "$work/collections" "$work"/glasshive-honeynet-*.tar.gz
+}
+
+# A net without its retention: stops, names file, key and remedy, touches nobody.
+demanded() {
+  local nets='{"glasshive_nets": {"lan": {"vantage": "inside", "owner": "o", "purpose": "p", "legal_basis": "l", "pause_criteria": "c"}}}'
+  ! play demanded site -e "$nets" >/dev/null || { echo "a net without retention was taken"; return 1; }
+  grep -q 'glasshive_nets.lan.retention is missing: *say how long' <(tr '\n' ' ' <"$work/play-demanded.log" | tr -s ' ') || { tail -30 "$work/play-demanded.log"; return 1; }
+  for name in c1 n1 n2 s1 gw; do inside $name test ! -e /etc/glasshive; done
+}
+
+unchanged() { [ "$(recap "$1" changed)" = 0 ] || { grep -B3 '^changed' "$work/play-$1.log"; return 1; }; }
+untouched() { for name in $hosts; do inside "$name" test ! -e /etc/glasshive || { echo "$name was changed"; return 1; }; done; }
+play_unchanged() { play "$@" && unchanged "$1"; }
+
+inventory
+check "collection builds and installs" collection
+check "a net without retention is refused: file, key, remedy; no host touched" demanded
+check "site --check on clean hosts" play clean site --check
+check "  … changed nothing" untouched
+check "site: first converge" play first site -vv
+check "site again: changed=0" play_unchanged second site
+check "site --check: changed=0" play_unchanged checked site --check
+# A token looks like this; none may be found in what the plays printed, with the most words they have.
+no_token() {
+  inside c1 glasshive --json enroll shape --net lan --role decoys --ttl 1m | grep -qE "$token_shape" || { echo "tokens look otherwise now"; return 1; }
+  inside c1 glasshive revoke shape --reason acceptance >/dev/null 2>&1 || true
+  ! grep -nE "$token_shape" "$work"/play-*.log
+}
+token_shape='gh1\.[a-z0-9_-]+\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}'
+check "no token in the plays' output" no_token

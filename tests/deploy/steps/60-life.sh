@@ -1,0 +1,74 @@
+# What happens when parts of it fail, and how it is taken away.
+# shellcheck shell=bash
+
+answers() { banner 10.66.7.10 22; }
+silent() { ! answers 2>/dev/null; }
+# systemd brings a killed daemon back, and the controller sees it again.
+killed() {
+  local before; before=$(inside "$1" systemctl show -p MainPID --value "$2")
+  inside "$1" kill -KILL "$before"
+  back() { local now; now=$(inside "$1" systemctl show -p MainPID --value "$2"); [ "$now" != 0 ] && [ "$now" != "$before" ] && active "$1" "$2"; }
+  until_true 30 back "$1" "$2"
+}
+# The wall gone: no decoy answers within 5 s. Back: they do.
+wall_gone() {
+  inside n1 systemctl stop nftables
+  until_true 5 silent || { inside n1 systemctl start nftables; return 1; }
+  inside n1 systemctl start nftables
+  until_true 30 answers
+}
+captured_meanwhile() { inside s1 systemctl is-active glasshive-sensor; }
+# A guest that boots again comes up walled, with its decoys, and linked.
+rebooted() {
+  halt n1
+  find "$cgroup/$(ns n1)" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+  boot n1
+  until_true 60 booted n1
+  inside n1 nft list table inet glasshive_wall >/dev/null && until_true 30 answers && until_true 30 linked n1
+}
+# The management link is pulled: what happens meanwhile is there afterwards, once.
+pulled() {
+  ip -n "$(ns sw)" link set v-n1-mgmt down
+  answers >/dev/null || { ip -n "$(ns sw)" link set v-n1-mgmt up; return 1; }
+  at att python3 -c "import socket; socket.create_connection(('10.66.7.77', 5123), 5).close()"
+  ip -n "$(ns sw)" link set v-n1-mgmt up
+  arrived() { [ "$(sessions --since 10m --limit 1000 | grep -cF '"destination":{"ip":"10.66.7.77","port":5123}')" = 1 ]; }
+  until_true 60 arrived
+}
+# A token is good once, and its refusal says why in one line.
+token_once() {
+  local token said
+  token=$(inside c1 glasshive --json enroll spare --net lan --role decoys --ttl 5m | python3 -c 'import json, sys; print(json.load(sys.stdin)["token"])')
+  inside s1 sh -c "printf 'interface = \"cap\"\n' >/tmp/spare.toml"
+  inside c1 glasshive --json enroll spare --net lan --role sensor --ttl 5m >/dev/null
+  said=$(inside s1 glasshive-sensor --config /tmp/spare.toml --state-dir /tmp/spare identity join "$token" --controller 10.99.0.10:7443 2>&1) && { echo "a void token was taken"; return 1; }
+  echo "$said"
+  [ "$(wc -l <<<"$said")" = 1 ]
+}
+evidence_kept() {
+  play reset reset || return 1
+  inside c1 sh -c 'test ! -e /usr/bin/glasshive && test -d /var/lib/glasshive/controller/log' || { echo "controller: program left or records gone"; return 1; }
+  inside n1 sh -c 'test ! -e /etc/glasshive && test ! -e /usr/bin/glasshive-decoys && test -d /var/lib/glasshive/decoys/journal' || return 1
+  [ -z "$(inside n1 nft list ruleset)" ]
+}
+forgotten() {
+  play forget reset -e '{"glasshive_forget": ["lan", "edge"]}' || return 1
+  local name left
+  for name in $hosts; do
+    left=$(inside "$name" sh -c 'find /etc /usr /var /run -name "*glasshive*" -not -path "/var/log/*" 2>/dev/null; find /etc -name "nftables.conf.*"')
+    [ -z "$left" ] || { echo "$name: $left"; return 1; }
+  done
+}
+
+check "kill -9 of the decoys: back" killed n1 glasshive-decoys
+check "kill -9 of the sensor: back" killed s1 glasshive-sensor
+check "kill -9 of the controller: back" killed c1 glasshive-controller
+check "  … and all nodes linked again" until_true 60 all_linked
+check "wall unloaded: decoys silent within 5 s; loaded: back" wall_gone
+check "  … the capture went on" captured_meanwhile
+check "a node that boots again is walled, answers, is linked" rebooted
+check "management link pulled: nothing lost, nothing twice" pulled
+check "a void token is refused in one line" token_once
+check "rotate: new identities, one node after the other" play rotate rotate
+check "reset takes all away but what was recorded" evidence_kept
+check "reset with the nets' names takes that too" forgotten

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Builds the three Debian packages from this checkout, and the bundle hosts without internet install from:
+# target/packages/{*.deb, deps/*.deb, MANIFEST}. MANIFEST names every file with its SHA-256, in an order in which
+# they can be installed one after the other. GLASSHIVE_PROFILE=dev takes the test profile (default: release).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+profile=${GLASSHIVE_PROFILE:-release}
+folder=$profile; [ "$profile" != dev ] || folder=debug
+cargo=${CARGO:-cargo}
+cargo_deb=3.8.0
+out=target/packages
+stage=$out/stage
+
+[ -x target/tools/bin/cargo-deb ] ||
+  $cargo install cargo-deb --version $cargo_deb --locked --quiet --root target/tools
+
+$cargo build --profile "$profile" --locked --bins -p glasshive-decoys -p glasshive-sensor -p glasshive-controller
+rm -rf "$stage" "$out"/*.deb "$out/MANIFEST"
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+export SOURCE_DATE_EPOCH
+
+# What the programs themselves can tell: manual pages and completions.
+pages() { # PACKAGE PROGRAM ARGUMENT…
+  local package=$1 program=$2 dir=$stage/$1; shift 2
+  mkdir -p "$dir/man" "$dir/completions"
+  "target/$folder/$program" man "$@" "$dir/man" >/dev/null
+  "target/$folder/$program" completions bash >"$dir/completions/$program"
+  "target/$folder/$program" completions zsh >"$dir/completions/_$program"
+  "target/$folder/$program" completions fish >"$dir/completions/$program.fish"
+}
+pages glasshive-decoys glasshive-decoys
+pages glasshive-sensor glasshive-sensor
+pages glasshive-controller glasshive -o
+
+{
+  echo "Apache-2.0: on Debian systems the text is in /usr/share/common-licenses/Apache-2.0."
+  echo
+  echo "MIT:"
+  tail -n +5 LICENSE-MIT
+} >$stage/license
+for package in glasshive-decoys glasshive-sensor glasshive-controller; do
+  target/tools/bin/cargo-deb -p $package --no-build --profile "$profile" --strip -q -o "$out/"
+done
+
+# What a minimal Debian 12 lacks of what they need, in an order in which it can be installed; downloaded once.
+closure() { apt-get -s -qq -o Dir::State::status=/dev/null --no-install-recommends install "$@" | awk '$1 == "Conf" { print $2 }'; }
+if ! compgen -G "$out/deps/*.deb" >/dev/null; then
+  mkdir -p "$out/deps"
+  required=$(apt-cache dumpavail | awk 'BEGIN { RS = "" } /\nPriority: required\n/ { print $2 }' | sort -u)
+  # shellcheck disable=SC2086
+  closure $required | sort >"$out/deps/MINIMAL"
+  for name in nftables libpcap0.8; do
+    closure $name | grep -vxFf "$out/deps/MINIMAL" | sed 's/:.*//' >"$out/deps/$name.list"
+  done
+  cat "$out"/deps/*.list | awk '!seen[$0]++' >"$out/deps/ORDER"
+  (
+    cd "$out/deps"
+    xargs apt-get -qq download <ORDER
+    # One file to carry for each.
+    for name in *.list; do
+      while read -r package; do ls "${package}"_*.deb; done <"$name" | xargs tar -cf "${name%.list}.tar"
+    done
+  )
+fi
+(
+  cd $out
+  while read -r name; do ls "deps/${name}"_*.deb; done <deps/ORDER
+  ls ./*.deb
+) | sed 's#^\./##' | (cd $out && xargs sha256sum) >$out/MANIFEST
+rm -rf "$stage"
+cat $out/MANIFEST
