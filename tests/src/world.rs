@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How long a daemon may take to start or a command to answer.
 pub const LIMIT: Duration = Duration::from_secs(60);
+/// The same for a start, which after a kill may have millions of records to look at again first.
+const START: Duration = Duration::from_secs(600);
 
 /// The persona the lab's hosts wear.
 pub const PERSONA: &str = include_str!("../data/personas/web.toml");
@@ -316,7 +318,7 @@ impl World {
 pub(crate) fn started(name: &str, command: Command, log: &Path, word: &str) -> crate::Result<Daemon> {
     let before = std::fs::read_to_string(log).map_or(0, |text| text.matches(word).count());
     let mut daemon = Daemon::start(name, command, log)?;
-    until(&format!("the start of {name}"), LIMIT, || (daemon.output().matches(word).count() > before || !daemon.alive()).then_some(()))?;
+    until(&format!("the start of {name}"), START, || (daemon.output().matches(word).count() > before || !daemon.alive()).then_some(()))?;
     ensure!(daemon.output().matches(word).count() > before, "{name} ended at start:\n{}", daemon.output());
     Ok(daemon)
 }
