@@ -55,11 +55,17 @@ pub fn run(config: &Config, path: &Path) -> anyhow::Result<()> {
         shutdown.on_signals().context("listening for signals")?;
         println!("reading NFLOG group {group}, watching table {}", wall.table);
         Watch { wall, nft, counts: State::default(), allowance: wall.packets_per_second, waiting: Vec::new(), stream: None }
-            .serve(AsyncFd::register(nflog)?, &notifier, &shutdown)
+            .serve(watched(nflog)?, &notifier, &shutdown)
             .await;
         notifier.stopping();
         Ok(())
     })
+}
+
+/// In the runtime. The new way to register is unsafe for types that could close their descriptor early.
+#[allow(deprecated)] // Ours owns it for as long as it lives.
+fn watched(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    AsyncFd::new(socket)
 }
 
 /// Binds the group: whole packets up to the snap length, numbered so that losses show, handed over
