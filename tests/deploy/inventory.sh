@@ -75,6 +75,8 @@ result_format = yaml
 callbacks_enabled = ansible.builtin.default
 [ssh_connection]
 pipelining = true
+# Not the user's own: two labs have the same addresses, and a connection kept open leads into the wrong one.
+control_path_dir = /tmp/$(ns cp)
 ssh_args = -o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile=$work/known_hosts.addresses -o IdentityFile=$work/id -o IdentitiesOnly=yes -o ConnectTimeout=5 -o ServerAliveInterval=5 -o ServerAliveCountMax=3
 END
   awk '{ n = $1; a["c1"] = 10; a["n1"] = 11; a["n2"] = 12; a["s1"] = 13; a["gw"] = 14; print "10.99.0." a[n] " " $2 " " $3 }' \

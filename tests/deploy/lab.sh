@@ -130,13 +130,14 @@ down() {
     rm -rf "${work:?}/$name"
   done
   umount "$work/chroot/m/proc" "$work/chroot/m" 2>/dev/null || true
+  rm -rf "/tmp/$(ns cp)"
   for name in $hosts $bare sw; do ip netns del "$(ns "$name")" 2>/dev/null || true; done
 }
 
 # Fails and names what a run left behind.
 leftovers() {
   local left
-  left=$(ip netns list | grep "ghd$id-"; grep " $work/" /proc/self/mounts; ls -d "$cgroup/ghd$id-"* 2>/dev/null; pgrep -f "directory=$work/" || true)
+  left=$(ip netns list | grep "ghd$id-"; grep " $work/" /proc/self/mounts; ls -d "$cgroup/ghd$id-"* "/tmp/$(ns cp)" 2>/dev/null; pgrep -f "directory=$work/" || true)
   [ -z "$left" ] || { echo "left behind: $left"; return 1; }
 }
 
