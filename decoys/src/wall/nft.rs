@@ -284,10 +284,10 @@ mod tests {
         // Packets passed: the two numbers behind `counter` grew.
         let counted =
             line(&RULE.replace("0c00010000000000000000000c0002000000000000000000", "0c00010000000000000000050c0002000000000000000001"));
-        assert_eq!(hash(&[first.clone()]), hash(&[counted]));
+        assert_eq!(hash(std::slice::from_ref(&first)), hash(&[counted]));
         // The group it logs to is another one.
         let changed = line(&RULE.replace("0600010000070000", "0600010000080000"));
-        assert_ne!(hash(&[first.clone()]), hash(&[changed]));
+        assert_ne!(hash(std::slice::from_ref(&first)), hash(&[changed]));
         let data = bytes(RULE);
         assert!(rule(&next(&mut Reader::new(&data)).unwrap().unwrap(), "another").unwrap().is_none());
     }

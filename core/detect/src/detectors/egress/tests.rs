@@ -43,7 +43,7 @@ fn what_begins_something_is_a_finding() {
         (blocked(1.0, "forward", 6, 2, "10.66.1.100:4000", "10.99.0.1:7443"), Severity::High, "T1090"),
     ];
     for (observation, severity, technique) in table {
-        let found = found("", &[observation.clone()]);
+        let found = found("", std::slice::from_ref(&observation));
         assert_eq!(found.len(), 1, "{observation:?}");
         check_shape(&DETECTOR, &found[0]);
         assert_eq!((found[0].severity, found[0].techniques[0]), (severity, technique), "{observation:?}");
@@ -82,7 +82,7 @@ fn what_any_host_sends_is_none() {
         blocked(1.0, "in", 6, 2, "10.66.1.100:4000", "10.66.1.2:22"),
     ];
     for observation in quiet {
-        assert_eq!(found("", &[observation.clone()]).len(), 0, "{observation:?}");
+        assert_eq!(found("", std::slice::from_ref(&observation)).len(), 0, "{observation:?}");
     }
 }
 
