@@ -1,5 +1,6 @@
 //! `glasshive`: the controller's daemon and command line.
 
 fn main() -> std::process::ExitCode {
+    glasshive_daemon::memory::give_back();
     glasshive_controller::cli::main()
 }

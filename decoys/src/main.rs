@@ -4,5 +4,6 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    glasshive_daemon::memory::give_back();
     glasshive_decoys::cli::main(glasshive_decoys::cli::Cli::parse())
 }

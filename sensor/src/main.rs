@@ -4,6 +4,7 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    glasshive_daemon::memory::give_back();
     match glasshive_sensor::run(glasshive_sensor::cli::Cli::parse()) {
         Ok(text) => {
             if !text.is_empty() {

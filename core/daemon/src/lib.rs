@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod keeper;
 pub mod lockdown;
+pub mod memory;
 pub mod net;
 pub mod nft;
 pub mod reexec;

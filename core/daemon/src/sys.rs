@@ -35,6 +35,19 @@ pub(crate) struct Message {
     pub(crate) control: Control,
 }
 
+/// Arenas of the allocator at most, and the size from which a block is mapped for itself and given back when it is
+/// freed. Nothing where the allocator is not glibc's.
+pub(crate) fn set_allocator(arenas: libc::c_int, mapped: libc::c_int) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes two numbers and changes the allocator's own settings; a refusal changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, arenas);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, mapped);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = (arenas, mapped);
+}
+
 /// `setsockopt` with an `int`.
 pub(crate) fn set_int(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `socket` is borrowed; the pointer and length
