@@ -65,8 +65,8 @@ impl Receivers {
     }
 }
 
-fn world(dir: &Path, config: &str) -> World {
-    let plan = Plan { dir, root: false, nets: &[("alpha", Dial::Node)], persona: PERSONA, extra: "port_offset = 22000" };
+fn world(dir: &Path, config: &str, extra: &str) -> World {
+    let plan = Plan { dir, root: false, nets: &[("alpha", Dial::Node)], persona: PERSONA, extra };
     let mut world = World::prepare(&plan).unwrap();
     let path = dir.join("controller/controller.toml");
     let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
@@ -82,7 +82,7 @@ fn a_test_says_of_each_channel_what_happened() {
     let dir = tempfile::tempdir().unwrap();
     let receivers = receivers(dir.path(), 2);
     let config = receivers.config.replace("[notify]\n", "[notify]\ntroubles = false\n");
-    let world = world(&dir.path().join("hive"), &config);
+    let world = world(&dir.path().join("hive"), &config, "port_offset = 22000");
     // The receiver answers 503 twice: told by channel, and by the exit code.
     let (code, out, said) = world.cli_result(&["notify", "test"]).unwrap();
     assert_eq!(code, 1, "{out}{said}");
@@ -103,7 +103,7 @@ fn a_test_says_of_each_channel_what_happened() {
 fn both_channels_are_told_of_troubles_once_and_of_their_end() {
     let dir = tempfile::tempdir().unwrap();
     let mut receivers = receivers(dir.path(), 0);
-    let mut world = world(&dir.path().join("hive"), &receivers.config);
+    let mut world = world(&dir.path().join("hive"), &receivers.config, "port_offset = 24000");
     let of = |receivers: &Receivers, kind: &str| {
         let of_node = |one: &&Value| {
             one["kind"] == kind && one["about"] == "node node1" && one["summary"].as_str().unwrap().contains("not connected")
