@@ -145,7 +145,8 @@ async fn retention_never_deletes_what_is_not_acknowledged() {
     assert_eq!((handle.first(), report.recovered_last, handle.gauges().acknowledged), (firsts[1], last, firsts[1] - 1));
     handle.acknowledged(last).await.unwrap();
     assert_eq!(handle.gauges().acknowledged, last);
-    assert_eq!(handle.first(), *firsts.last().unwrap(), "the active segment stays");
+    // Unless it was full: then it was closed at the opening, and a new one stands in its place.
+    assert!([*firsts.last().unwrap(), last + 1].contains(&handle.first()), "the active segment stays");
     journal.close().unwrap();
     // Without a controller age alone decides.
     let tmp = tempfile::tempdir().unwrap();
