@@ -15,7 +15,8 @@ stage=$out/stage
 [ -x target/tools/bin/cargo-deb ] ||
   $cargo install cargo-deb --version $cargo_deb --locked --quiet --root target/tools
 
-$cargo build --profile "$profile" --locked --bins -p glasshive-decoys -p glasshive-sensor -p glasshive-controller
+# The whole workspace: what `make build` or the tests built fits, with a choice of packages it would not.
+$cargo build --profile "$profile" --locked --workspace --bins
 rm -rf "$stage" "$out"/*.deb "$out/MANIFEST"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
