@@ -32,6 +32,9 @@ check() {
   if [ $status = FAIL ]; then printf '%s\n' "$said" | tail -n 25 | sed 's/^/      /'; else [ -z "${VERBOSE:-}" ] || printf '%s\n' "$said" | sed 's/^/      /'; fi
 }
 
+# Whether a line is there. Reads to the end: grep -q would end whoever still writes, and that counts with pipefail.
+found() { grep "$@" >/dev/null; }
+
 # until_true SECONDS CMD… : waits for a condition.
 until_true() {
   local end=$((SECONDS + $1)); shift

@@ -22,5 +22,5 @@ END
 }
 
 active() { [ "$(inside "$1" systemctl is-active "$2")" = active ]; }
-linked() { inside c1 glasshive --json nodes | grep "\"node\":\"$1\"" | grep -q '"connected":true'; }
+linked() { inside c1 glasshive --json nodes | grep "\"node\":\"$1\"" | found '"connected":true'; }
 all_linked() { linked n1 && linked n2 && linked s1; }

@@ -31,7 +31,7 @@ accepted() {
 documented() {
   local file
   for file in decoys:glasshive-decoys sensor:glasshive-sensor controller:glasshive; do
-    dpkg-deb -c "$packages/glasshive-${file%:*}"_*.deb | grep -q "/man1/${file#*:}.1.gz$" || { echo "no page of ${file#*:}"; return 1; }
+    dpkg-deb -c "$packages/glasshive-${file%:*}"_*.deb | found "/man1/${file#*:}.1.gz$" || { echo "no page of ${file#*:}"; return 1; }
   done
   for file in glasshive glasshive-decoys glasshive-sensor; do in_root bash -n "/usr/share/bash-completion/completions/$file" || return 1; done
   in_root sh -c 'for unit in decoys sensor controller; do systemd-analyze verify --man=no /usr/lib/systemd/system/glasshive-$unit.service || exit 1; done'

@@ -29,7 +29,7 @@ check "site again: changed=0" play_unchanged second site
 check "site --check: changed=0" play_unchanged checked site --check
 # A token looks like this; none may be found in what the plays printed, with the most words they have.
 no_token() {
-  inside c1 glasshive --json enroll shape --net lan --role decoys --ttl 1m | grep -qE "$token_shape" || { echo "tokens look otherwise now"; return 1; }
+  inside c1 glasshive --json enroll shape --net lan --role decoys --ttl 1m | found -E "$token_shape" || { echo "tokens look otherwise now"; return 1; }
   inside c1 glasshive revoke shape --reason acceptance >/dev/null 2>&1 || true
   ! grep -nE "$token_shape" "$work"/play-*.log
 }

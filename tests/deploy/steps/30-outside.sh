@@ -11,7 +11,7 @@ banners() {
     echo "$address: $said (management: $mine)"
   done
   # The host key tells whose it is.
-  ! at att ssh-keyscan -T 5 -t ed25519 10.66.7.10 2>/dev/null | grep -qF "$(cut -d' ' -f3 "$work/known_hosts" | sed -n 2p)"
+  ! at att ssh-keyscan -T 5 -t ed25519 10.66.7.10 2>/dev/null | found -F "$(cut -d' ' -f3 "$work/known_hosts" | sed -n 2p)"
 }
 management_hidden() {
   local address
@@ -59,7 +59,7 @@ END
 }
 asked() { at att dig +time=2 +tries=1 "@$1" host.corp.example a >"$work/dig" 2>&1 && grep -q 'status:' "$work/dig" || { cat "$work/dig"; return 1; }; }
 # The session of a sweep carries the address and port that were dialled.
-tuple_there() { sessions --since 10m --limit 1000 | grep -qF '"destination":{"ip":"10.66.7.40","port":4008}'; }
+tuple_there() { sessions --since 10m --limit 1000 | found -F '"destination":{"ip":"10.66.7.40","port":4008}'; }
 tuple_kept() { until_true 20 tuple_there; }
 
 check "banner: decoys' sshd on decoys' addresses, not the management's" banners

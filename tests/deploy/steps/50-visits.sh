@@ -17,9 +17,9 @@ rows = [json.loads(line) for line in sys.stdin if line.strip()]
 rows = [row for row in rows if row.get("session") and "deploy" in json.dumps(row)]
 print(rows[0]["session"]) if rows else sys.exit("no ssh session of deploy among %d" % 0)'; }
 seen() { until_true 20 visit_id; visit_id; }
-scan_there() { sessions --since 10m --source 10.66.0.50 --service telnet | grep -q '"session"'; }
+scan_there() { sessions --since 10m --source 10.66.0.50 --service telnet | found '"session"'; }
 scan_seen() { until_true 30 scan_there; }
-commands_seen() { local visit; visit=$(visit_id) && inside c1 glasshive session "$visit" | grep -q 'uname -a'; }
+commands_seen() { local visit; visit=$(visit_id) && inside c1 glasshive session "$visit" | found 'uname -a'; }
 exported() {
   local visit; visit=$(visit_id) || return 1
   inside c1 rm -rf /root/export-test
