@@ -5,11 +5,11 @@ score() { inside "$1" systemd-analyze security --no-pager --threshold="$3" "$2.s
 # Every process of a unit but the keeper of its link has given up all capabilities.
 unprivileged() {
   inside "$1" sh -c 'for pid in $(cat "/sys/fs/cgroup/system.slice/'"$2"'.service/cgroup.procs"); do
-      tr "\0" " " <"/proc/$pid/cmdline" | found link-keeper && continue
+      tr "\0" " " <"/proc/$pid/cmdline" | grep -q link-keeper && continue
       grep -q "^CapEff:.0000000000000000$" "/proc/$pid/status" || { echo "$pid: $(cat "/proc/$pid/cmdline" | tr "\0" " ") $(grep CapEff "/proc/$pid/status")"; exit 1; }
     done'
 }
-limits() { inside "$1" systemctl show -p MemoryMax,TasksMax "$2.service" | grep -vq infinity; }
+limits() { inside "$1" systemctl show -p MemoryMax,TasksMax "$2.service" | found -v infinity; }
 after_wall() {
   inside n1 systemctl show -p Requires,After glasshive-decoys.service | grep -c nftables.service | found -x 2
 }
