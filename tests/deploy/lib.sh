@@ -19,8 +19,6 @@ cgroup=/sys/fs/cgroup
 hosts="c1 n1 n2 s1 gw"
 bare="op att out"
 
-note() { printf '      %s\n' "$*"; }
-
 # check NAME CMD… : one line with what came of it; the first failure does not end the run.
 check() {
   local name=$1 began said status=ok; shift

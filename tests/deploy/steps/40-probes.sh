@@ -49,12 +49,6 @@ second_layer() {
   [ "$(counter gw glasshive_gateway forward_blocked)" -gt "$before" ] || { echo "nothing was counted"; status=1; }
   return $status
 }
-spoofed() {
-  local before; before=$(inside n1 nft list counter arp glasshive_wall arp_spoofed | grep -o 'packets [0-9]*' | cut -d' ' -f2)
-  at att arping -q -c1 -w1 -P -S 10.66.7.10 -i lan 10.66.0.11 || true
-  at att arping -q -c2 -w2 -U -I lan -s 10.66.7.10 10.66.7.10 || true
-  inside n1 nft list table arp glasshive_wall | found arp_spoofed
-}
 
 check "node -> outside blocked, attacker -> outside open (IPv4)" outside 4 203.0.113.9
 check "node -> outside blocked, attacker -> outside open (IPv6)" outside 6 2001:db8:ffff::9

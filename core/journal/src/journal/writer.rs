@@ -28,7 +28,7 @@ const GROUP_BYTES: usize = 1 << 20;
 /// Longest a record waits for company.
 const GROUP_WAIT: Duration = Duration::from_millis(20);
 /// While records wait for company, the queue is looked at this often: a visitor's task does not wake the
-/// thread for each record, which cost more than storing it.
+/// thread for each record.
 const LOOK: Duration = Duration::from_millis(2);
 /// Space, age and retention are looked at this often.
 const TICK: Duration = Duration::from_millis(250);
