@@ -41,6 +41,8 @@ const MEMORY_NS: i64 = 180_000_000_000;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the daemon waits for a command that holds the store.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How often freed memory is given back: databases are opened, filled and closed all day.
+const TRIM: Duration = Duration::from_secs(10);
 /// Largest sealed file fetched from a node.
 const MAX_FETCH: u64 = 1 << 30;
 
@@ -134,6 +136,16 @@ pub async fn start_with(config: Config, shutdown: Shutdown, detectors: &'static 
     let notify = notify_records.map(|records| {
         let parts = notify::Parts { context: context.clone(), records, board: notify_board };
         tokio::spawn(notify::run(parts, stop_notify.clone()))
+    });
+    let ending = shutdown.clone();
+    shutdown.spawn(async move {
+        let mut turns = tokio::time::interval(TRIM);
+        while !ending.is_requested() {
+            tokio::select! {
+                () = ending.requested() => {}
+                _ = turns.tick() => { let _ = tokio::task::spawn_blocking(glasshive_daemon::memory::trim).await; }
+            }
+        }
     });
     let stop_admin = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(socket, context.clone(), stop_admin.clone()));

@@ -18,11 +18,12 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Visitors at once.
 const LANES: usize = 6;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Who {
     Decoys,
     Controller,
@@ -38,6 +39,8 @@ struct Scene {
     kills: usize,
     /// From the last record the decoys had stored to their kill, nanoseconds.
     exposed: Vec<i64>,
+    /// The slowest start of each after a kill.
+    starts: BTreeMap<Who, Duration>,
 }
 
 impl Scene {
@@ -88,7 +91,10 @@ impl Scene {
         // What the nodes were told by a controller that now is dead, it must have.
         let told: Vec<_> =
             self.nodes().iter().filter_map(|who| records::promised(&self.journal(*who)).ok()).filter(|told| told.1 > 0).collect();
+        // The kill came under load, and so does the start; the copy alone need not grow meanwhile.
+        load.hold(true);
         copy(&state, &kept).unwrap();
+        load.hold(false);
         let mut early = 0;
         while random.below(3) == 0 {
             self.spawn(who);
@@ -96,7 +102,10 @@ impl Scene {
             self.daemon(who).take().unwrap().kill();
             early += 1;
         }
+        let began = Instant::now();
         self.start(who);
+        let slowest = self.starts.entry(who).or_default();
+        *slowest = began.elapsed().max(*slowest);
         // What was killed is looked at in peace.
         load.hold(true);
         if who == Who::Controller {
@@ -175,7 +184,7 @@ fn what_was_acknowledged_is_there_once_and_in_order() {
     let sensor = root.then(|| Sensor::start(&mut world, 0, "").unwrap());
     let address = SocketAddr::new(world.nodes[0].decoy, world.port(9100));
     let netns = world.lab.as_ref().map(|lab| lab.netns("v1"));
-    let mut scene = Scene { world, sensor, seen: Vec::new(), kills: 0, exposed: Vec::new() };
+    let mut scene = Scene { world, sensor, seen: Vec::new(), kills: 0, exposed: Vec::new(), starts: BTreeMap::new() };
     let load = Load::default();
     let lanes: Vec<Vec<Visit>> = std::thread::scope(|scope| {
         let visitors: Vec<_> = (0..LANES)
@@ -245,6 +254,7 @@ fn what_was_acknowledged_is_there_once_and_in_order() {
             assert_eq!(sessions.len(), found, "the list of sessions is not what the log holds");
         }
     }
+    println!("slowest starts: {:?}", scene.starts);
     println!("{} kills, {} visits, {} broken off, {} records", scene.kills, load.done(), load.broken(), {
         stored.values().map(Log::last).sum::<u64>()
     });

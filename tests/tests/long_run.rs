@@ -107,12 +107,13 @@ fn growth_is_told_from_ups_and_downs() {
 }
 
 /// The memory of decoys, controller and sensor over so many sessions, the first half of which warms up.
-/// The full number is 200 000 (`GLASSHIVE_CONNECTIONS=100000`).
+/// The full number is 600 000 (`GLASSHIVE_CONNECTIONS=100000`): the detectors' windows are half an hour long, so that
+/// they fill up to their bounds.
 #[test]
 fn a_session_leaves_nothing_behind() {
     let _turn = turn();
     assert!(Lab::possible(), "this scenario needs root and the programs of tests/install.sh test");
-    let total = if soak() { 2 * connections() } else { (connections() / 5).max(2_000) };
+    let total = if soak() { 6 * connections() } else { (connections() / 5).max(2_000) };
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan { dir: dir.path(), root: true, nets: &[("alpha", Dial::Node)], persona: PERSONA, extra: "" };
     let mut world = World::start(&plan).unwrap();

@@ -24,7 +24,7 @@ pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
     let notifier = Notifier::from_environment();
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
-    let running = crate::serve::start(config, shutdown.clone()).await?;
+    let running = notifier.starting(crate::serve::start(config, shutdown.clone())).await?;
     notifier.ready(&format!("listening on {}", running.listen));
     notifier.watch(&shutdown, || running.is_alive()).await;
     notifier.stopping();

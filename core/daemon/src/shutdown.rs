@@ -9,6 +9,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How often a start that lasts says so; each time it asks for four times as long.
+const STARTING: Duration = Duration::from_secs(15);
+
 /// A cheap handle on the process's end.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
@@ -160,6 +163,24 @@ impl Notifier {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
+    /// Starts the daemon: while `start` is not done, asks the manager for another minute again and again, so that
+    /// recovering much data is not taken for a start that hangs (`TimeoutStartSec=`).
+    pub async fn starting<T>(&self, start: impl Future<Output = T>) -> T {
+        let mut start = std::pin::pin!(start);
+        let began = tokio::time::Instant::now();
+        let mut ticks = tokio::time::interval(STARTING);
+        loop {
+            tokio::select! {
+                biased;
+                started = &mut start => return started,
+                _ = ticks.tick() => {
+                    let more = STARTING.saturating_mul(4).as_micros();
+                    self.send(&format!("EXTEND_TIMEOUT_USEC={more}\nSTATUS=starting, for {} s now", began.elapsed().as_secs()));
+                }
+            }
+        }
+    }
+
     /// Shown by `systemctl status`.
     pub fn status(&self, status: &str) {
         self.send(&format!("STATUS={}", one_line(status)));
@@ -279,6 +300,22 @@ mod tests {
             assert_eq!(next().unwrap(), "STOPPING=1");
         }
         Notifier::default().ready("nobody listens");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_start_asks_for_time_until_it_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let notifier = Notifier::open(path.as_os_str()).unwrap();
+        let heard = || std::iter::from_fn(|| receiver.recv(&mut [0; 64]).ok()).count();
+        notifier.starting(tokio::time::sleep(Duration::from_secs(100))).await;
+        assert_eq!(heard(), 7);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(heard(), 0, "the start is over");
+        assert_eq!(notifier.starting(async { 5 }).await, 5);
+        assert_eq!(heard(), 0, "a quick start needs none");
     }
 
     #[tokio::test(start_paused = true)]

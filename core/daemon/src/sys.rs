@@ -48,6 +48,15 @@ pub(crate) fn set_allocator(arenas: libc::c_int, mapped: libc::c_int) {
     let _ = (arenas, mapped);
 }
 
+/// Has the allocator release every free page. Nothing where it is not glibc's.
+pub(crate) fn trim_allocator() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number, touches only what is free, and locks as any other call of the allocator does.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// `setsockopt` with an `int`.
 pub(crate) fn set_int(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `socket` is borrowed; the pointer and length

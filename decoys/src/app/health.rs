@@ -129,6 +129,7 @@ impl Health {
                     fields.insert("wall".to_owned(), stands.into());
                 }
                 self.health("heartbeat", "alive".into(), fields).await;
+                let _ = tokio::task::spawn_blocking(glasshive_daemon::memory::trim).await;
             }
         }
     }

@@ -66,7 +66,7 @@ pub struct Options {
     /// Small numbers and one round: shows that everything runs, says little about speed
     #[arg(long, conflicts_with = "full")]
     pub quick: bool,
-    /// The large numbers: one million events in the controller's store, 2.5 GB of packets
+    /// The large numbers: ten million events in the controller's store, 2.5 GB of packets
     #[arg(long)]
     pub full: bool,
     /// Only this benchmark; may be given more than once

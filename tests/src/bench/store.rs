@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// See the module.
 pub(super) static BENCH: Bench = Bench {
     name: "store",
-    summary: "the controller's durable records a second, list latency and memory at 100 k events (--full: 1 M)",
+    summary: "the controller's durable records a second, list latency and memory at 1 M events (--full: 10 M)",
     run,
     workers: &[("store", worker)],
 };
@@ -45,7 +45,7 @@ const LISTS: [(&str, &[&str]); 6] = [
 const LOADING: Duration = Duration::from_secs(1_800);
 
 fn run(run: &mut Run) -> crate::Result<()> {
-    let events = if run.options.full { 1_000_000 } else { run.pick(5_000, 100_000) };
+    let events = if run.options.full { 10_000_000 } else { run.pick(5_000, 1_000_000) };
     for _ in 0..run.rounds {
         let dir = run.fresh("store")?;
         let plan = Plan { dir: &dir, root: false, nets: &[("lab", Dial::Node)], persona: PERSONA, extra: "" };

@@ -40,7 +40,7 @@ impl StoreConfig {
             // sled keeps nearly all of an open segment in memory, whatever its cache is; three are open under load.
             segment_bytes: 32 << 20,
             segment_age: Duration::from_secs(3_600),
-            part_entries: 500_000,
+            part_entries: 250_000,
             cache_bytes: 64 << 20,
             max_age: None,
             quota_bytes: None,

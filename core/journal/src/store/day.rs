@@ -15,6 +15,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Nanoseconds of a day.
 const DAY_NS: i64 = 24 * HOUR_NS;
@@ -207,8 +208,8 @@ pub(crate) struct DayWork {
     /// Keys without a value that are new since the last commit.
     marks: HashSet<Vec<u8>>,
     pub(crate) extent: Extent,
-    /// Commits since it was last changed.
-    pub(crate) idle: u32,
+    /// When its last change became durable.
+    pub(crate) changed: Instant,
     pub(crate) dirty: bool,
 }
 
@@ -240,7 +241,7 @@ impl DayWork {
             users: Table::new(keys::USER),
             nodes: Table::new(keys::NODE),
             marks: HashSet::new(),
-            idle: 0,
+            changed: Instant::now(),
             dirty: false,
         })
     }
@@ -349,7 +350,6 @@ impl DayWork {
     /// Everything since the last commit, with its positions, durable.
     pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
         if !self.dirty {
-            self.idle = self.idle.saturating_add(1);
             return Ok(());
         }
         let mut batch = Batch::new();
@@ -382,7 +382,7 @@ impl DayWork {
         self.nodes.settle();
         self.marks.clear();
         self.dirty = false;
-        self.idle = 0;
+        self.changed = Instant::now();
         Ok(())
     }
 

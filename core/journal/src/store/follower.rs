@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -29,9 +29,15 @@ const COMMIT_RECORDS: u64 = 20_000;
 const COMMIT_TIME: Duration = Duration::from_millis(300);
 /// Days and parts kept in work; more are put down, the least recently changed first. Sessions and flows end in the
 /// part they began in, so several parts of a busy day are.
-const MAX_WORK: usize = 8;
-/// Commits without a change after which a day is put down.
-const IDLE_COMMITS: u32 = 600;
+const MAX_WORK: usize = 6;
+/// Time without a change after which a day is put down.
+const IDLE_DAY: Duration = Duration::from_secs(60);
+/// The same for a day or part behind which another has begun: a finding that rests on old sessions opens their
+/// parts, and an open one takes tens of megabytes.
+const IDLE_PART: Duration = Duration::from_secs(5);
+/// A day itself takes this part of the entries a later part takes: it stays open all day for its sums, and sled goes
+/// through everything beside them as often as it makes room.
+const FIRST: u64 = 16;
 /// Time between two writes of `POSITION`.
 const POSITION_TIME: Duration = Duration::from_secs(2);
 
@@ -127,9 +133,10 @@ impl Follower {
                 Err(TryRecvError::Empty) => {
                     self.commit_or_warn();
                     since = Instant::now();
-                    match told.recv() {
+                    match told.recv_timeout(IDLE_PART) {
                         Ok(next) => next,
-                        Err(_) => return,
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Err(RecvTimeoutError::Disconnected) => return,
                     }
                 }
             };
@@ -245,9 +252,10 @@ impl Follower {
             if self.work.len() >= MAX_WORK {
                 // No new part begins here: what is being folded has its place already.
                 self.settle()?;
-                let oldest = self.work.iter().max_by_key(|(day, work)| (work.idle, std::cmp::Reverse(**day))).map(|(day, _)| *day);
+                let oldest = self.work.iter().min_by_key(|(day, work)| (work.changed, **day)).map(|(day, _)| *day);
                 if let Some(oldest) = oldest {
                     self.put_down(oldest)?;
+                    self.summary.pool.release(&oldest.name())?;
                 }
             }
             let segment = self.summary.day_for_writing(day, self.cache_bytes)?;
@@ -279,7 +287,9 @@ impl Follower {
         if changed {
             self.durable.clone_from(&self.position);
         }
-        let idle: Vec<Day> = self.work.iter().filter(|(_, work)| work.idle > IDLE_COMMITS).map(|(day, _)| *day).collect();
+        let most = |day: Day| if self.summary.is_last(day) { IDLE_DAY } else { IDLE_PART };
+        let idle = |(day, work): &(&Day, &DayWork)| work.changed.elapsed() > most(**day);
+        let idle: Vec<Day> = self.work.iter().filter(idle).map(|(day, _)| *day).collect();
         for day in idle {
             self.put_down(day)?;
             self.summary.pool.release(&day.name())?;
@@ -293,7 +303,8 @@ impl Follower {
     /// Begins a new part of a day whose last one has enough entries. The full one is closed: what sled
     /// gathered in memory while it was written goes, and late events open it again.
     fn divide(&mut self) -> Result<(), StoreError> {
-        let full = |(day, work): &(&Day, &DayWork)| work.extent.entries >= self.part_entries && self.summary.is_last(**day);
+        let most = |day: Day| if day.is_part() { self.part_entries } else { self.part_entries / FIRST };
+        let full = |(day, work): &(&Day, &DayWork)| work.extent.entries >= most(**day) && self.summary.is_last(**day);
         let full: Vec<(Day, Day)> = self.work.iter().filter(full).map(|(day, work)| (*day, Day::after(work.extent.newest_ns))).collect();
         for (day, next) in full {
             // A clock that is ahead may have filed rows under times to come.
