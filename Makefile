@@ -38,7 +38,7 @@ test: prerequisites-test lint ## formats, lints, tests with reduced numbers: wha
 
 soak: prerequisites-test ## the full numbers; takes long, its table belongs in tests/SOAK.md
 	$(CARGO) build --release --workspace --bins --locked
-	GLASSHIVE_CONNECTIONS=100000 GLASSHIVE_FUZZ=1000000 GLASSHIVE_KILLS=50 GLASSHIVE_IMAGES=100 $(CARGO) test --release --workspace --locked -- --nocapture
+	GLASSHIVE_CONNECTIONS=100000 GLASSHIVE_FUZZ=1000000 GLASSHIVE_KILLS=200 GLASSHIVE_IMAGES=100 $(CARGO) test --release --workspace --locked -- --nocapture
 
 # BENCH="--full --only store": flags of `glasshive-lab bench`; --peers measures other products too.
 bench: build ## throughput, memory and latency beside controls; a table, and JSON under run/bench/
