@@ -76,7 +76,7 @@ commands! {
 ///
 /// Without a command: one screen with nodes, today's visits, losses and what to type next.
 #[derive(Parser)]
-#[command(name = "glasshive", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "glasshive", version = glasshive_journal::build::long_version(), after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -96,7 +96,7 @@ const EXAMPLES: &str = "Examples:
 
 Ids: give a whole session or finding id, or at least 4 digits of its start or end.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 verification failed,
-6 daemon or node not reachable.";
+6 daemon or node not reachable, 7 the state is of a newer version.";
 
 /// Flags every command takes.
 #[derive(clap::Args, Clone, Default)]

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::desk::{Desk, Operator};
 use crate::fail::Failure;
 use crate::live::Live;
+use glasshive_journal::schema::SchemaError;
 use glasshive_journal::store::{StoreError, StoreHandle};
 use glasshive_link::identity::ControllerIdentity;
 use serde_json::Value;
@@ -135,6 +136,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Locked { .. } => Self::unreachable(error),
+            StoreError::Schema(SchemaError::Newer { .. }) => Self::newer(error),
             StoreError::Query(_) => Self::usage(error),
             _ => Self::failed(error),
         }

@@ -97,7 +97,7 @@ pub(super) async fn status(cx: &Context, sink: &mut Sink) -> Result<Option<Strin
     sink.item(json!({
         "time": view::time(now),
         "serving": cx.live.is_some(),
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": glasshive_journal::build::version(),
         "nets": cx.config.net.keys().collect::<Vec<_>>(),
         "nodes": others().cloned().collect::<Vec<_>>(),
         "connected": others().filter(|node| is(node, "connected", json!(true))).count(),

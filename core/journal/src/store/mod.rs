@@ -3,6 +3,7 @@
 //! - `log/NUMBER/`: blocks of records as the nodes sent them, in segments that are deleted whole.
 //! - `summary/YYYY-MM-DD/`: rows for sessions, flows, findings, credentials, files, hours, sources, users
 //!   and nodes of one UTC day, with postings to find sessions by. It can be made again from the log.
+//! - `schema`: the stamp of both ([`crate::schema`]).
 //!
 //! Records are taken exactly once and in order, and acknowledged when they survive a power cut. One
 //! OS thread writes the log, one folds it into the summary, one deletes what is too old; questions
@@ -52,6 +53,7 @@ pub use rows::{
 };
 pub use writer::Appended;
 
+use crate::schema;
 use follower::{Follower, Told};
 use glasshive_event::LogId;
 use lock::DirLock;
@@ -103,8 +105,10 @@ pub(crate) struct Shared {
 /// Opens (or makes) the store in `config.dir`: takes the lock, recovers what was left open, catches
 /// the summary up. Blocks; never call it on an async thread.
 pub fn open(config: StoreConfig) -> Result<(Store, StoreHandle, OpenReport), StoreError> {
+    let found = schema::look(&config.dir)?;
     std::fs::create_dir_all(&config.dir).map_err(StoreError::io(&config.dir))?;
     let lock = DirLock::take(&config.dir)?;
+    schema::settle(&config.dir, found)?;
     let mut report = OpenReport::default();
     // sled uses several times what it is given, so the parts add up to about half: a quarter for the
     // segment being written, the rest for up to four days in work and for readers.
