@@ -11,6 +11,7 @@ use std::path::PathBuf;
 mod filters;
 mod narrate;
 
+mod backup;
 mod check;
 mod completions;
 mod coverage;
@@ -26,6 +27,7 @@ mod man;
 mod nodes;
 mod notify;
 mod replay;
+mod restore;
 mod revoke;
 mod serve;
 mod session;
@@ -67,6 +69,8 @@ commands! {
     Export export;
     Events events;
     Notify notify;
+    Backup backup;
+    Restore restore;
     Check check;
     Completions completions;
     Man man;

@@ -151,6 +151,16 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreHandle, OpenReport), Sto
     Ok((store, StoreHandle { shared }, report))
 }
 
+/// Keeps everybody from opening a store until dropped.
+pub struct Held {
+    _lock: DirLock,
+}
+
+/// Holds the store in `dir` without opening it, so that its files can be copied.
+pub fn hold(dir: &std::path::Path) -> Result<Held, StoreError> {
+    DirLock::take(dir).map(|lock| Held { _lock: lock })
+}
+
 impl Store {
     /// Ends the threads, makes the summary whole and closes every database. Blocks.
     pub fn close(mut self) {
