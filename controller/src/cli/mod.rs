@@ -29,6 +29,7 @@ mod notify;
 mod replay;
 mod restore;
 mod revoke;
+mod rotate;
 mod serve;
 mod session;
 mod sessions;
@@ -54,6 +55,7 @@ commands! {
     Serve serve;
     Enroll enroll;
     Revoke revoke;
+    Rotate rotate;
     Nodes nodes;
     Doctor doctor;
     Sessions sessions;

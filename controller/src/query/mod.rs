@@ -91,6 +91,7 @@ async fn answer(cx: &Context, by: &Operator, request: Request, sink: &mut Sink) 
         Request::Enroll { node, net, role, ttl_s } => nodes::enroll(cx, by, [&node, &net, &role], ttl_s, sink).await,
         Request::Sign { csr, net, role } => nodes::sign(cx, by, &csr, [&net, &role], sink).await,
         Request::Revoke { node, reason } => nodes::revoke(cx, by, &node, &reason, sink).await,
+        Request::Rotate { step, reason, force } => nodes::rotate(cx, by, step, &reason, force, sink).await,
         Request::Sessions { query } => lists::sessions(cx, query, sink).await,
         Request::Credentials { query, reveal } => lists::credentials(cx, by, query, reveal, sink).await,
         Request::Files { query } => lists::files(cx, query, sink).await,
