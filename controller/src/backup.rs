@@ -53,7 +53,7 @@ pub fn save(config: &Config, config_path: &Path, to: &Path) -> Result<Copied, Fa
 }
 
 fn write(config: &Config, config_path: &Path, to: &Path) -> Result<Copied, Failure> {
-    make_dir(to, 0o700)?;
+    make_dir(to)?;
     let mut walk = Walk { copied: Copied::default(), manifest: String::new(), expected: None, owner: None };
     walk.tree(&config.state_dir, &to.join(STATE), Path::new(STATE), &|name| {
         // Copies of upgrades, and what a lock or a restore left, are not the state.
@@ -87,7 +87,7 @@ pub fn restore(from: &Path, config: &Config) -> Result<Copied, Failure> {
     schema::look(&from.join(STATE)).map_err(store::StoreError::from)?;
     let expected = manifest(from)?;
     if !state.exists() {
-        make_dir(state, 0o700)?;
+        make_dir(state)?;
     }
     let work = state.join(WORK);
     let meta = fs::metadata(state).map_err(at(state))?;
@@ -150,7 +150,7 @@ struct Walk {
 
 impl Walk {
     fn tree(&mut self, from: &Path, to: &Path, name: &Path, skip: &dyn Fn(&str) -> bool) -> Result<(), Failure> {
-        make_dir(to, fs::metadata(from).map_err(at(from))?.permissions().mode() & 0o777)?;
+        make_dir(to)?;
         self.own(to)?;
         let mut entries: Vec<_> = fs::read_dir(from).and_then(Iterator::collect).map_err(at(from))?;
         entries.sort_by_key(fs::DirEntry::file_name);
@@ -203,9 +203,8 @@ impl Walk {
     }
 }
 
-fn make_dir(path: &Path, mode: u32) -> Result<(), Failure> {
-    fs::DirBuilder::new().mode(0o700).create(path).map_err(at(path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path))
+fn make_dir(path: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new().mode(0o700).create(path).map_err(at(path))
 }
 
 /// Where a backup is written until it is whole.

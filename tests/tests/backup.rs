@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use glasshive_tests::process::until;
 use glasshive_tests::visitors::Visitor;
 use glasshive_tests::world::{Dial, LIMIT, PERSONA, Plan, World};
 use std::os::unix::fs::PermissionsExt as _;
@@ -91,8 +92,11 @@ fn a_restored_controller_is_the_same_controller() {
         }
     }
     assert!(exported.iter().any(|path| holds(path, &content)), "{exported:?}");
-    let nodes = world.cli(&["nodes", "--json"]).unwrap();
-    assert_eq!(nodes.matches("\"connected\":true").count(), 2, "{nodes}");
+    let nodes = until("both nodes, unaided", LIMIT, || {
+        let nodes = world.cli(&["nodes", "--json"]).ok()?;
+        (nodes.matches("\"connected\":true").count() == 2).then_some(nodes)
+    })
+    .unwrap();
     assert!(nodes.lines().all(|node| !node.contains("\"node\":\"gone\"") || !node.contains("\"state\":\"enrolled\"")), "{nodes}");
     let audit = world.cli(&["tail", "--kind", "audit", "--json"]).unwrap();
     assert!(audit.contains("\"backup\""), "{audit}");

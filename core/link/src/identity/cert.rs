@@ -94,7 +94,9 @@ pub(crate) fn new_key() -> Result<KeyPair, IdentityError> {
 
 /// The CA's own certificate.
 pub(crate) fn ca_params(now_ns: i64) -> Result<CertificateParams, IdentityError> {
-    let mut params = base("Glasshive CA", now_ns.saturating_sub(DAY_NS), now_ns.saturating_add(CA_DAYS * DAY_NS))?;
+    // A name of its own: two of them are trusted at once while one takes the other's place.
+    let name = format!("Glasshive CA {}", glasshive_event::text::hex(&random::<4>()?));
+    let mut params = base(&name, now_ns.saturating_sub(DAY_NS), now_ns.saturating_add(CA_DAYS * DAY_NS))?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
