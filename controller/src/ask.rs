@@ -122,6 +122,15 @@ pub enum Request {
         /// `decoys` or `sensor`.
         role: String,
     },
+    /// Change the certificate authority, a step at a time.
+    Rotate {
+        /// `distribute`, `reissue` or `drop`; `None` = where it stands.
+        step: Option<String>,
+        /// Why.
+        reason: String,
+        /// Leave nodes behind that have not come back since the last step.
+        force: bool,
+    },
     /// Take a node off the list, at once.
     Revoke {
         /// Node.

@@ -117,6 +117,14 @@ impl Client {
         }
     }
 
+    /// Writes down what is about to be done with the store opened here; the daemon does that itself.
+    pub async fn audit(&self, by: &Operator, action: &str, object: &str) -> Result<(), Failure> {
+        match self {
+            Self::Daemon(_) => Ok(()),
+            Self::Direct(direct) => direct.context.desk.audit(by, action, object, "").await,
+        }
+    }
+
     /// Closes the store if it was opened here.
     pub async fn close(self) -> Result<(), Failure> {
         if let Self::Direct(direct) = self {

@@ -18,6 +18,8 @@ pub enum Code {
     Verification,
     /// The daemon or a node does not answer.
     Unreachable,
+    /// A newer program wrote what is there.
+    Newer,
 }
 
 impl Code {
@@ -30,6 +32,7 @@ impl Code {
             Self::Refused => 4,
             Self::Verification => 5,
             Self::Unreachable => 6,
+            Self::Newer => glasshive_journal::schema::EXIT,
         }
     }
 }
@@ -67,6 +70,8 @@ makers! {
     verification Verification;
     /// The daemon or a node does not answer.
     unreachable Unreachable;
+    /// A newer program wrote what is there.
+    newer Newer;
 }
 
 impl From<std::io::Error> for Failure {

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod ask;
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod config;

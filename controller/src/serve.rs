@@ -16,6 +16,7 @@ use glasshive_detect::DetectorDef;
 use glasshive_event::Kind;
 use glasshive_event::detail::Health;
 use glasshive_event::observation::Watcher;
+use glasshive_journal::build;
 use glasshive_journal::store::{Store, StoreError, StoreHandle, StoredEvent};
 use glasshive_link::identity::ControllerIdentity;
 use glasshive_link::name::Role;
@@ -129,7 +130,7 @@ pub async fn start_with(config: Config, shutdown: Shutdown, detectors: &'static 
     };
     let context =
         Context { store: handle, config: Arc::new(config), desk: Arc::clone(&desk), identity: Some(identity), live: Some(Arc::new(live)) };
-    health(&desk, "start", json!({"listen": listen.to_string(), "version": env!("CARGO_PKG_VERSION")})).await?;
+    health(&desk, "start", json!({"listen": listen.to_string(), "version": build::version(), "schema": build::schema()})).await?;
     let stop_fusion = CancellationToken::new();
     let fusion = tokio::spawn(follower.run(stop_fusion.clone()));
     let stop_notify = CancellationToken::new();

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use glasshive_daemon::shutdown::Shutdown;
 use glasshive_daemon::telemetry;
+use glasshive_journal::JournalError;
 use glasshive_link::host::IdentityCommand;
 use glasshive_link::identity::Token;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(
     name = "glasshive-decoys",
-    version,
+    version = glasshive_journal::build::long_version(),
     about,
     max_term_width = 100,
     after_help = "Begin with:
@@ -27,7 +28,7 @@ use std::process::ExitCode;
   glasshive-decoys wall                       beside it: tell it how the wall stands and what it drops
 As root, visitors reach the decoys' own addresses and ports through nftables and TPROXY; as an ordinary
 user every decoy listens on loopback, on its ports + 20000 (ssh on 20022).
-Exit codes: 0 done, 1 failed, 2 wrong usage."
+Exit codes: 0 done, 1 failed, 2 wrong usage, 7 the journal is of a newer version."
 )]
 pub struct Cli {
     /// Configuration file.
@@ -122,7 +123,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("glasshive-decoys: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(error.downcast_ref::<JournalError>().map_or(1, JournalError::exit_code))
         }
     }
 }

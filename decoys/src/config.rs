@@ -205,7 +205,7 @@ impl Config {
             state_dir: self.state_dir.clone(),
             link: self.link.clone(),
             isolation: self.isolation.clone(),
-            product: env!("CARGO_PKG_VERSION").into(),
+            product: glasshive_journal::build::version().into(),
         }
     }
 }

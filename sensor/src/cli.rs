@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(
     name = "glasshive-sensor",
-    version,
+    version = glasshive_journal::build::long_version(),
     max_term_width = 100,
     after_help = "Begin with:
   glasshive-sensor check                          is the configuration good?
@@ -18,7 +18,8 @@ use std::path::PathBuf;
   glasshive-sensor ring                           what is in the ring?
   glasshive-sensor read --json a.pcapng           what does a capture file hold?
   glasshive-sensor carve --since 1h --host 10.0.0.5 --out a.pcapng
-Exit codes: 0 done, 1 failed, 2 wrong usage, 5 verification failed."
+Exit codes: 0 done, 1 failed, 2 wrong usage, 5 verification failed,
+7 the journal is of a newer version."
 )]
 pub struct Cli {
     /// Configuration file [default: /etc/glasshive/sensor.toml]

@@ -207,7 +207,7 @@ impl Config {
             state_dir: self.state_dir.clone(),
             link: self.link.clone(),
             isolation: self.isolation.clone(),
-            product: env!("CARGO_PKG_VERSION").to_owned(),
+            product: glasshive_journal::build::version().to_owned(),
         }
     }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 mod filters;
 mod narrate;
 
+mod backup;
 mod check;
 mod completions;
 mod coverage;
@@ -26,7 +27,9 @@ mod man;
 mod nodes;
 mod notify;
 mod replay;
+mod restore;
 mod revoke;
+mod rotate;
 mod serve;
 mod session;
 mod sessions;
@@ -52,6 +55,7 @@ commands! {
     Serve serve;
     Enroll enroll;
     Revoke revoke;
+    Rotate rotate;
     Nodes nodes;
     Doctor doctor;
     Sessions sessions;
@@ -67,6 +71,8 @@ commands! {
     Export export;
     Events events;
     Notify notify;
+    Backup backup;
+    Restore restore;
     Check check;
     Completions completions;
     Man man;
@@ -76,7 +82,7 @@ commands! {
 ///
 /// Without a command: one screen with nodes, today's visits, losses and what to type next.
 #[derive(Parser)]
-#[command(name = "glasshive", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "glasshive", version = glasshive_journal::build::long_version(), after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -96,7 +102,7 @@ const EXAMPLES: &str = "Examples:
 
 Ids: give a whole session or finding id, or at least 4 digits of its start or end.
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 verification failed,
-6 daemon or node not reachable.";
+6 daemon or node not reachable, 7 the state is of a newer version.";
 
 /// Flags every command takes.
 #[derive(clap::Args, Clone, Default)]

@@ -163,7 +163,7 @@ impl Export {
         let mut manifest = json!({
             "manifest": 1,
             "format": self.format.name,
-            "tool": format!("glasshive {}", env!("CARGO_PKG_VERSION")),
+            "tool": format!("glasshive {}", glasshive_journal::build::version()),
             "exported": glasshive_event::Timestamp(crate::desk::now_ns()).rfc3339(),
             "attack_version": glasshive_event::attack::VERSION,
             "ecs_version": ecs::VERSION,

@@ -65,9 +65,10 @@ impl Channel for Webhook {
             let body = serde_json::to_vec(note).map_err(|error| error.to_string())?;
             let timestamp = crate::desk::now_ns().div_euclid(1_000_000_000).to_string();
             let signature = self.signature(&timestamp, &body);
+            let agent = format!("glasshive/{}", glasshive_journal::build::version());
             let headers = [
                 ("Content-Type", "application/json"),
-                ("User-Agent", concat!("glasshive/", env!("CARGO_PKG_VERSION"))),
+                ("User-Agent", agent.as_str()),
                 ("X-Glasshive-Id", note.id.as_str()),
                 ("X-Glasshive-Timestamp", timestamp.as_str()),
                 ("X-Glasshive-Signature", signature.as_str()),

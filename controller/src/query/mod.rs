@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::desk::{Desk, Operator};
 use crate::fail::Failure;
 use crate::live::Live;
+use glasshive_journal::schema::SchemaError;
 use glasshive_journal::store::{StoreError, StoreHandle};
 use glasshive_link::identity::ControllerIdentity;
 use serde_json::Value;
@@ -90,6 +91,7 @@ async fn answer(cx: &Context, by: &Operator, request: Request, sink: &mut Sink) 
         Request::Enroll { node, net, role, ttl_s } => nodes::enroll(cx, by, [&node, &net, &role], ttl_s, sink).await,
         Request::Sign { csr, net, role } => nodes::sign(cx, by, &csr, [&net, &role], sink).await,
         Request::Revoke { node, reason } => nodes::revoke(cx, by, &node, &reason, sink).await,
+        Request::Rotate { step, reason, force } => nodes::rotate(cx, by, step, &reason, force, sink).await,
         Request::Sessions { query } => lists::sessions(cx, query, sink).await,
         Request::Credentials { query, reveal } => lists::credentials(cx, by, query, reveal, sink).await,
         Request::Files { query } => lists::files(cx, query, sink).await,
@@ -135,6 +137,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Locked { .. } => Self::unreachable(error),
+            StoreError::Schema(SchemaError::Newer { .. }) => Self::newer(error),
             StoreError::Query(_) => Self::usage(error),
             _ => Self::failed(error),
         }

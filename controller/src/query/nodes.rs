@@ -6,7 +6,7 @@ use crate::fail::Failure;
 use crate::view;
 use glasshive_event::Timestamp;
 use glasshive_journal::store::{NodeStatus, StatsQuery};
-use glasshive_link::identity::{ControllerIdentity, IdentityError};
+use glasshive_link::identity::{ControllerIdentity, IdentityError, Step};
 use glasshive_link::name::{NodeName, Role};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ pub(super) async fn status(cx: &Context, sink: &mut Sink) -> Result<Option<Strin
     sink.item(json!({
         "time": view::time(now),
         "serving": cx.live.is_some(),
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": glasshive_journal::build::version(),
         "nets": cx.config.net.keys().collect::<Vec<_>>(),
         "nodes": others().cloned().collect::<Vec<_>>(),
         "connected": others().filter(|node| is(node, "connected", json!(true))).count(),
@@ -203,11 +203,37 @@ pub(super) async fn revoke(cx: &Context, by: &Operator, node: &str, reason: &str
     Ok(None)
 }
 
+pub(super) async fn rotate(
+    cx: &Context,
+    by: &Operator,
+    step: Option<String>,
+    reason: &str,
+    force: bool,
+    sink: &mut Sink,
+) -> Result<Option<String>, Failure> {
+    let identity = identity(cx)?;
+    let rotated = match step {
+        None => identity.rotation(),
+        Some(text) => {
+            let step: Step = text.parse().map_err(Failure::usage)?;
+            if reason.trim().is_empty() {
+                return Err(Failure::refused("a change of the certificate authority needs a reason: add --reason TEXT"));
+            }
+            let object = format!("certificate authority: {text}{}", if force { ", whoever is left behind" } else { "" });
+            cx.desk.audit(by, "rotate", &object, reason).await?;
+            identity.rotate(step, force).map_err(refusal)?
+        }
+    };
+    let pins: Vec<_> = rotated.pins.iter().map(ToString::to_string).collect();
+    sink.item(json!({"phase": rotated.phase, "changed": rotated.changed, "pins": pins, "behind": rotated.behind})).await?;
+    Ok(None)
+}
+
 fn refusal(error: IdentityError) -> Failure {
     match error {
         IdentityError::UnknownNode(_) => Failure::not_found(error),
         IdentityError::Request(_) | IdentityError::Name(_) => Failure::usage(error),
-        IdentityError::Revoked(_) | IdentityError::Token(_) => Failure::refused(error),
+        IdentityError::Revoked(_) | IdentityError::Token(_) | IdentityError::Step(_) | IdentityError::Behind(_) => Failure::refused(error),
         _ => Failure::failed(error),
     }
 }

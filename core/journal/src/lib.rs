@@ -8,12 +8,14 @@
 
 pub mod blobs;
 pub mod block;
+pub mod build;
 pub mod disk;
 pub mod journal;
+pub mod schema;
 pub mod segment;
 pub mod store;
 
 pub use journal::{
     Block, Closed, Durable, Gauges, Journal, JournalConfig, JournalError, JournalHandle, Lost, OnFull, OpenReport, OpenSession, Pending,
-    Pressure, TryAppendError, boot_id, open,
+    Pressure, TryAppendError, admissible, boot_id, open,
 };

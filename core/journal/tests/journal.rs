@@ -18,6 +18,7 @@ async fn append_read_close_reopen() {
     let tmp = tempfile::tempdir().unwrap();
     let (journal, handle, report) = open(config(tmp.path())).unwrap();
     assert!(report.was_new && report.clean && report.open_sessions.is_empty() && report.recovered_last == 0);
+    assert_eq!(std::fs::read_to_string(tmp.path().join("schema")).unwrap(), "1\n");
     let log = handle.log_id();
     assert_eq!(handle.append_durable(numbered(1)).await.unwrap(), 1);
     for n in 2..=2000 {

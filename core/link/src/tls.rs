@@ -50,7 +50,7 @@ impl Channel {
 /// Controller, listening: nodes with their certificates on main and bulk.
 pub(crate) fn controller_accepts(identity: &Arc<ControllerIdentity>, clock: &Arc<dyn Clock>) -> Result<Arc<ServerConfig>, IdentityError> {
     let want = Want::Node { identity: identity.clone(), only: None };
-    server(identity.certified()?, Some(Verifier::new(identity.ca(), want)?), &[Channel::Main, Channel::Bulk], clock)
+    server(identity.certified()?, Some(Verifier::new(&identity.roots(), want)?), &[Channel::Main, Channel::Bulk], clock)
 }
 
 /// Controller, listening: anyone, for one JOIN.
@@ -69,17 +69,17 @@ pub(crate) fn controller_dials(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<ClientConfig>, IdentityError> {
     let want = Want::Node { identity: identity.clone(), only: Some(node.clone()) };
-    client(Some(identity.certified()?), Verifier::new(identity.ca(), want)?, channel, clock)
+    client(Some(identity.certified()?), Verifier::new(&identity.roots(), want)?, channel, clock)
 }
 
 /// Node, dialling its controller.
 pub(crate) fn node_dials(identity: &NodeIdentity, channel: Channel, clock: &Arc<dyn Clock>) -> Result<Arc<ClientConfig>, IdentityError> {
-    client(Some(identity.certified.clone()), Verifier::new(&identity.ca, Want::Controller)?, channel, clock)
+    client(Some(identity.certified.clone()), Verifier::new(&identity.roots, Want::Controller)?, channel, clock)
 }
 
 /// Node, being dialled by its controller.
 pub(crate) fn node_accepts(identity: &NodeIdentity, clock: &Arc<dyn Clock>) -> Result<Arc<ServerConfig>, IdentityError> {
-    server(identity.certified.clone(), Some(Verifier::new(&identity.ca, Want::Controller)?), &[Channel::Main, Channel::Bulk], clock)
+    server(identity.certified.clone(), Some(Verifier::new(&identity.roots, Want::Controller)?), &[Channel::Main, Channel::Bulk], clock)
 }
 
 /// A node that knows only the pin.
@@ -99,10 +99,10 @@ pub(crate) fn certified(chain: Vec<CertificateDer<'static>>, key: Vec<u8>) -> Re
     CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(tls_error)
 }
 
-/// Checks that `ca` issued `der`, whatever the time.
-pub(crate) fn issued_by(der: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> Result<(), IdentityError> {
+/// Checks that one of `cas` issued `der`, whatever the time.
+pub(crate) fn issued_by(der: &CertificateDer<'_>, cas: &[CertificateDer<'_>]) -> Result<(), IdentityError> {
     let at = unix_time(facts(der)?.not_before_ns.saturating_add(1_000_000_000));
-    verify_chain(der, &roots(ca)?, &[], at, &algorithms()).map_err(tls_error)
+    verify_chain(der, &roots(cas)?, &[], at, &algorithms()).map_err(tls_error)
 }
 
 /// Facts of the certificate the other side proved.
@@ -126,8 +126,8 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn new(ca: &CertificateDer<'_>, want: Want) -> Result<Self, IdentityError> {
-        let roots = Arc::new(roots(ca)?);
+    fn new(cas: &[CertificateDer<'_>], want: Want) -> Result<Self, IdentityError> {
+        let roots = Arc::new(roots(cas)?);
         let client = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
             .build()
             .map_err(|error| IdentityError::Certificate(error.to_string()))?;
@@ -168,7 +168,7 @@ impl ServerCertVerifier for Verifier {
             // The chain's CA must be the pinned one; then it is a root like any other.
             let ca =
                 intermediates.iter().find(|der| pin_of(der).is_ok_and(|found| found == *pin)).ok_or(CertificateError::UnknownIssuer)?;
-            let roots = roots(ca).map_err(|_| CertificateError::BadEncoding)?;
+            let roots = roots(std::slice::from_ref(ca)).map_err(|_| CertificateError::BadEncoding)?;
             verify_chain(end_entity, &roots, &[], now, &self.algorithms)?;
         } else {
             verify_chain(end_entity, &self.roots, &[], now, &self.algorithms)?;
@@ -293,9 +293,11 @@ fn algorithms() -> WebPkiSupportedAlgorithms {
     provider().signature_verification_algorithms
 }
 
-fn roots(ca: &CertificateDer<'_>) -> Result<RootCertStore, IdentityError> {
+fn roots(cas: &[CertificateDer<'_>]) -> Result<RootCertStore, IdentityError> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.clone().into_owned()).map_err(tls_error)?;
+    for ca in cas {
+        roots.add(ca.clone().into_owned()).map_err(tls_error)?;
+    }
     Ok(roots)
 }
 

@@ -6,7 +6,7 @@ use crate::recorder::Clock;
 use glasshive_daemon::lockdown::Report;
 use glasshive_event::detail::{Gap, Health as HealthDetail, Loss, SessionClose};
 use glasshive_event::{Body, Envelope, Kind};
-use glasshive_journal::{JournalHandle, OpenReport, Pending};
+use glasshive_journal::{JournalHandle, OpenReport, Pending, build};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,7 +83,8 @@ impl Health {
 
     pub(super) async fn started(&self, node: &str, net: &str, transparent: bool, linked: bool, report: &Report) {
         let mut fields = serde_json::Map::new();
-        fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        fields.insert("version".into(), build::version().into());
+        fields.insert("schema".into(), build::schema().into());
         fields.insert("net".into(), net.into());
         fields.insert("entry".into(), if transparent { "tproxy" } else { "plain" }.into());
         fields.insert("linked".into(), linked.into());

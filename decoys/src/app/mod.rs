@@ -66,6 +66,8 @@ impl App {
         // Before anything is opened: they are known by their numbers.
         let mut passed = Passed::take().context("taking the service manager's sockets")?;
         raise_descriptors();
+        // Before rules, sockets or the link's process: what a newer program wrote is left alone.
+        glasshive_journal::admissible(&config.state_dir.join("journal"))?;
         let lock = DirLock::acquire(&config.state_dir)?;
         let identity = IdentityDir::new(config.state_dir.join("identity"));
         let enrolled = if identity.exists() { Some(identity.load()?) } else { None };

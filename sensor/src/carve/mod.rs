@@ -276,7 +276,7 @@ impl<'a> Output<'a> {
     fn new(out: &'a mut dyn Sink, most: u64) -> Self {
         let mut encoder = Encoder::new();
         let mut options = OptionList::new();
-        options.push_text(code::SHB_APPLICATION, concat!("glasshive-sensor ", env!("CARGO_PKG_VERSION")));
+        options.push_text(code::SHB_APPLICATION, format!("glasshive-sensor {}", glasshive_journal::build::version()));
         encoder.section_header(&SectionHeader { options });
         let buffer = encoder.take();
         let bytes = buffer.len() as u64;

@@ -72,7 +72,8 @@ impl Health {
 
     pub(super) async fn started(&self, node: &str, net: Option<&str>, interface: &str, linked: bool, report: &Report) {
         let mut fields = Map::new();
-        fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        fields.insert("version".into(), glasshive_journal::build::version().into());
+        fields.insert("schema".into(), glasshive_journal::build::schema().into());
         fields.insert("net".into(), net.into());
         fields.insert("interface".into(), interface.into());
         fields.insert("linked".into(), linked.into());

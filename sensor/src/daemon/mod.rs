@@ -68,6 +68,8 @@ impl App {
     /// One line naming file or interface, key and remedy.
     pub fn prepare(config: Config, config_path: &Path) -> anyhow::Result<Self> {
         let notifier = Notifier::from_environment();
+        // Before ring, interface or the link's process: what a newer program wrote is left alone.
+        glasshive_journal::admissible(&config.state_dir.join("journal"))?;
         let lock = DirLock::acquire(&config.state_dir)?;
         let host = config.host(config_path);
         let dir = IdentityDir::new(config.state_dir.join("identity"));

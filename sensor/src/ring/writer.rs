@@ -136,7 +136,7 @@ impl Writer {
         }
         let mut encoder = Encoder::new();
         let mut options = OptionList::new();
-        options.push_text(code::SHB_APPLICATION, concat!("glasshive-sensor ", env!("CARGO_PKG_VERSION")));
+        options.push_text(code::SHB_APPLICATION, format!("glasshive-sensor {}", glasshive_journal::build::version()));
         encoder.section_header(&SectionHeader { options });
         let interface = Interface::new(self.settings.link_type, self.settings.interface.as_str());
         encoder.interface(&Interface { snap_length: self.settings.snap_length, ..interface });

@@ -210,7 +210,7 @@ impl Format for Packets {
         to.pin("missing", json!(self.missing));
         to.pin("records", story.records);
         to.pin("findings", json!(story.findings));
-        to.pin("build", json!({"version": env!("CARGO_PKG_VERSION"), "binary_sha256": own_hash()}));
+        to.pin("build", json!({"version": glasshive_journal::build::version(), "binary_sha256": own_hash()}));
         Ok(())
     }
 }

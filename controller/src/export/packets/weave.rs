@@ -228,7 +228,7 @@ pub(super) fn weave(
 
     let mut out = Encoder::new();
     let mut options = OptionList::new();
-    options.push_text(code::SHB_APPLICATION, format!("glasshive {}", env!("CARGO_PKG_VERSION")));
+    options.push_text(code::SHB_APPLICATION, format!("glasshive {}", glasshive_journal::build::version()));
     options.push_text(code::COMMENT, about.to_owned());
     out.section_header(&SectionHeader { options });
     for interface in &index.interfaces {

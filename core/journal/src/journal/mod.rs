@@ -6,8 +6,8 @@
 //! controller has not acknowledged (unless told to by `on_full`, and then it says so in the log), or
 //! lose an accepted record because the disk is full: callers wait instead.
 //!
-//! On disk, under the journal's directory: `log/LOG` (log id), `log/<first seq, 20 digits>/` (one
-//! segment), `state`, `lock`, `reserve`, and `quarantine-…` (kept for people, never touched again).
+//! On disk, under the journal's directory: `schema` ([`crate::schema`]), `log/LOG` (log id), `log/<first seq, 20 digits>/` (one
+//! segment), `state`, `lock`, `reserve`, `restored` (left by a rollback), and `quarantine-…` (kept for people, never touched again).
 
 mod config;
 mod handle;
@@ -23,6 +23,7 @@ pub use config::{JournalConfig, OnFull, boot_id};
 pub use handle::{Gauges, Journal, JournalHandle};
 pub use sessions::OpenSession;
 
+use crate::schema::{self, SchemaError};
 use crate::segment::SegmentError;
 use glasshive_event::{Body, LogId};
 use std::io;
@@ -151,6 +152,9 @@ pub enum JournalError {
     /// The quota is too small to work with.
     #[error("journal quota of {0} bytes is too small; set at least 8 MiB")]
     Quota(u64),
+    /// A newer program wrote it, or its stamp is not readable.
+    #[error("journal: {0}")]
+    Schema(#[from] SchemaError),
     /// A segment failed in a way that is not damage.
     #[error("journal: {0}")]
     Segment(#[from] SegmentError),
@@ -168,6 +172,18 @@ pub enum JournalError {
     /// No thread for the journal.
     #[error("journal thread: {0}")]
     Thread(io::Error),
+}
+
+impl JournalError {
+    /// Exit code of a daemon that could not open its journal.
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Schema(SchemaError::Newer { .. })) { schema::EXIT } else { 1 }
+    }
+}
+
+/// Judges the schema of the journal in `dir` and touches nothing: a daemon asks before it does anything else.
+pub fn admissible(dir: &std::path::Path) -> Result<(), JournalError> {
+    Ok(schema::look(dir).map(|_| ())?)
 }
 
 fn holder(pid: Option<u32>) -> String {

@@ -2,7 +2,7 @@
 //! when the old one cannot be continued.
 //!
 //! A log cannot be continued when its newest segment is damaged, or holds less than was durable or
-//! acknowledged, or less than the controller has: it may have records under sequence numbers that would be given again.
+//! acknowledged, or less than the controller has, or was put back from a copy: it may have records under sequence numbers that would be given again.
 //! Then the whole log is kept as `quarantine-…`, and what is readable in it and not acknowledged is
 //! written again, with its own times, under the new log id.
 
@@ -12,6 +12,7 @@ use super::state::{Closed, Lock, State, read_log_id, write_log_id};
 use super::stored::{Scan, scan};
 use super::{JournalConfig, JournalError, Lost, OpenReport};
 use crate::disk::{self, Space};
+use crate::schema;
 use crate::segment::{self, Opened, Segment, SegmentError};
 use glasshive_event::LogId;
 use glasshive_event::record::HEADER_LEN;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 const LOG_DIR: &str = "log";
 const NEW_LOG_DIR: &str = ".log-new";
+const RESTORED: &str = "restored";
 /// Records written again in one commit.
 const SALVAGE_GROUP: usize = 256;
 /// How many segments recovery goes back to find a readable list of open sessions.
@@ -37,13 +39,16 @@ pub(super) struct Recovered {
 pub(super) fn recover(config: &JournalConfig) -> Result<Recovered, JournalError> {
     let dir = &config.dir;
     let at = |source| JournalError::Directory { path: dir.clone(), source };
+    let found = schema::look(dir)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at)?;
     fs::read_dir(dir).map_err(at)?;
     let lock = Lock::take(dir)?;
+    schema::settle(dir, found)?;
     super::reserve::release_when_short(dir);
     let was_new = finish_begin(dir).map_err(at)?;
 
-    let mut found = examine(config)?;
+    let put_back = put_back(dir).map_err(at)?;
+    let mut found = examine(config, put_back)?;
     let mut report = OpenReport {
         log: found.log.id,
         clean: found.clean,
@@ -70,7 +75,7 @@ pub(super) fn recover(config: &JournalConfig) -> Result<Recovered, JournalError>
         if let Some((from, to)) = replaced.lost {
             report.lost.push(Lost { log: old, from, to, why });
         }
-        found = examine(config)?;
+        found = examine(config, None)?;
         if let Some(why) = found.broken {
             return Err(JournalError::Unusable { dir: dir.clone(), why });
         }
@@ -85,7 +90,28 @@ pub(super) fn recover(config: &JournalConfig) -> Result<Recovered, JournalError>
     report.open_sessions = found.log.sessions.list();
     found.state.since.get_or_insert(found.log.last);
     found.state.write(dir).map_err(at)?;
+    if put_back.is_some() {
+        fs::remove_file(dir.join(RESTORED)).and_then(|()| disk::sync_dir(dir)).map_err(at)?;
+    }
     Ok(Recovered { log: found.log, state: found.state, lock, report })
+}
+
+/// What a rollback left in the file `restored`: this directory was put back from a copy, so that sequence numbers behind
+/// it were given already. Its log is not continued.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PutBack {
+    /// The controller has everything that is here.
+    Delivered,
+    /// It may not: what it has not acknowledged is written again under the new log.
+    Unknown,
+}
+
+fn put_back(dir: &Path) -> io::Result<Option<PutBack>> {
+    match disk::read_small(&dir.join(RESTORED), 64) {
+        Ok(word) => Ok(Some(if word.trim_ascii() == b"delivered" { PutBack::Delivered } else { PutBack::Unknown })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn short(last: u64, promised: u64) -> Option<String> {
@@ -132,7 +158,7 @@ struct Found {
     broken: Option<String>,
 }
 
-fn examine(config: &JournalConfig) -> Result<Found, JournalError> {
+fn examine(config: &JournalConfig, put_back: Option<PutBack>) -> Result<Found, JournalError> {
     let log_dir = config.dir.join(LOG_DIR);
     let at = |source| JournalError::Directory { path: log_dir.clone(), source };
     let state = State::read(&config.dir);
@@ -144,8 +170,12 @@ fn examine(config: &JournalConfig) -> Result<Found, JournalError> {
         }
         (None, None) => LogId([0; 16]),
     };
-    let state =
+    let mut state =
         state.filter(|state| state.log == id).unwrap_or(State { log: id, acknowledged: 0, durable: 0, since: None, superseded: false });
+    if let Some(put_back) = put_back {
+        state.superseded = true;
+        state.since = (put_back == PutBack::Delivered).then_some(u64::MAX);
+    }
     let mut found = Found {
         log: Log::new(&log_dir, id, config.cache_bytes),
         state,

@@ -59,7 +59,7 @@ impl State {
     pub(super) fn overtaken(&mut self, last: u64) -> Option<String> {
         self.superseded.then(|| {
             self.acknowledged = self.since.unwrap_or(self.acknowledged).min(last);
-            "the controller holds more of it than is here: this state came back from an older copy".to_owned()
+            "this state came back from an older copy: its numbers were given already".to_owned()
         })
     }
 

@@ -68,6 +68,9 @@ pub enum StoreError {
         /// What the lock file says: a process id, or `unknown`.
         pid: String,
     },
+    /// A newer program wrote the store, or its stamp is not readable.
+    #[error(transparent)]
+    Schema(#[from] crate::schema::SchemaError),
     /// A file operation failed.
     #[error("{path}: {source}", path = .path.display())]
     Io {

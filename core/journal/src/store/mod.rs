@@ -3,6 +3,7 @@
 //! - `log/NUMBER/`: blocks of records as the nodes sent them, in segments that are deleted whole.
 //! - `summary/YYYY-MM-DD/`: rows for sessions, flows, findings, credentials, files, hours, sources, users
 //!   and nodes of one UTC day, with postings to find sessions by. It can be made again from the log.
+//! - `schema`: the stamp of both ([`crate::schema`]).
 //!
 //! Records are taken exactly once and in order, and acknowledged when they survive a power cut. One
 //! OS thread writes the log, one folds it into the summary, one deletes what is too old; questions
@@ -52,6 +53,7 @@ pub use rows::{
 };
 pub use writer::Appended;
 
+use crate::schema;
 use follower::{Follower, Told};
 use glasshive_event::LogId;
 use lock::DirLock;
@@ -103,8 +105,10 @@ pub(crate) struct Shared {
 /// Opens (or makes) the store in `config.dir`: takes the lock, recovers what was left open, catches
 /// the summary up. Blocks; never call it on an async thread.
 pub fn open(config: StoreConfig) -> Result<(Store, StoreHandle, OpenReport), StoreError> {
+    let found = schema::look(&config.dir)?;
     std::fs::create_dir_all(&config.dir).map_err(StoreError::io(&config.dir))?;
     let lock = DirLock::take(&config.dir)?;
+    schema::settle(&config.dir, found)?;
     let mut report = OpenReport::default();
     // sled uses several times what it is given, so the parts add up to about half: a quarter for the
     // segment being written, the rest for up to four days in work and for readers.
@@ -145,6 +149,16 @@ pub fn open(config: StoreConfig) -> Result<(Store, StoreHandle, OpenReport), Sto
     let keeper = thread("store-keeper").spawn(move || keeper.run(&stopped)).map_err(spawn_failed())?;
     let store = Store { shared: shared.clone(), writer: Some(writer), follower: Some(follower), keeper: Some((stop, keeper)), _lock: lock };
     Ok((store, StoreHandle { shared }, report))
+}
+
+/// Keeps everybody from opening a store until dropped.
+pub struct Held {
+    _lock: DirLock,
+}
+
+/// Holds the store in `dir` without opening it, so that its files can be copied.
+pub fn hold(dir: &std::path::Path) -> Result<Held, StoreError> {
+    DirLock::take(dir).map(|lock| Held { _lock: lock })
 }
 
 impl Store {

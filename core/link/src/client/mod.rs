@@ -52,7 +52,7 @@ impl ClientConfig {
         Self {
             identity,
             controllers,
-            product: env!("CARGO_PKG_VERSION").into(),
+            product: glasshive_journal::build::version().into(),
             handshake: Duration::from_secs(10),
             pause: (Duration::from_millis(500), Duration::from_secs(60)),
             ping: Duration::from_secs(15),

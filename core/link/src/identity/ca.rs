@@ -2,6 +2,7 @@
 //!
 //! One process owns the directory at a time (the daemon, or the CLI that took its lock).
 
+use super::authority::{Authority, Phase, Step};
 use super::cert::{self, DAY_NS};
 use super::files::{ensure_dir, read_private, read_private_text, write_private};
 use super::registry::{Issued, NodeEntry, PendingToken, Registry};
@@ -11,12 +12,12 @@ use crate::ingest::Peer;
 use crate::name::{CONTROLLER_URI, NodeName, Role, check_name};
 use crate::seal::Unsealer;
 use crate::tls::{self, CertifiedKey};
-use rcgen::{Issuer, KeyPair, PublicKeyData};
+use rcgen::{KeyPair, PublicKeyData, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -43,6 +44,19 @@ impl Denied {
     }
 }
 
+/// Where a change of authorities stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// Which step was made last.
+    pub phase: Phase,
+    /// Pins of all roots that are trusted, the issuing one first.
+    pub pins: Vec<Pin>,
+    /// Nodes that have not come back since.
+    pub behind: Vec<String>,
+    /// This call made a step.
+    pub changed: bool,
+}
+
 struct Server {
     certified: Arc<CertifiedKey>,
     renew_ns: i64,
@@ -52,10 +66,9 @@ struct Server {
 pub struct ControllerIdentity {
     dir: PathBuf,
     clock: Arc<dyn Clock>,
-    issuer: Issuer<'static, KeyPair>,
-    ca: CertificateDer<'static>,
-    ca_pem: String,
-    pin: Pin,
+    authority: RwLock<Arc<Authority>>,
+    /// Generation of its roots, told to open connections.
+    generation: watch::Sender<u64>,
     unsealer: Unsealer,
     pivot: [u8; 32],
     controllers: Vec<String>,
@@ -66,7 +79,7 @@ pub struct ControllerIdentity {
 
 impl std::fmt::Debug for ControllerIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ControllerIdentity").field("dir", &self.dir).field("pin", &self.pin).finish_non_exhaustive()
+        f.debug_struct("ControllerIdentity").field("dir", &self.dir).field("pin", &self.pin()).finish_non_exhaustive()
     }
 }
 
@@ -102,27 +115,18 @@ impl ControllerIdentity {
         ensure_dir(dir)?;
         let text = |name: &str| read_private_text(&dir.join(name), "restore the controller's identity from a backup");
         let damaged = |name: &str, what: String| IdentityError::Damaged { path: dir.join(name), what };
-        let key = KeyPair::from_pem(&text("ca.key")?).map_err(|error| damaged("ca.key", error.to_string()))?;
-        let ca_pem = text("ca.crt")?;
-        let ca = cert::certificate_from_pem(&ca_pem).map_err(|error| damaged("ca.crt", error.to_string()))?;
-        let pin = cert::pin_of(&ca)?;
-        if pin.0 != spki_hash(&key) {
-            return Err(damaged("ca.crt", "it is not the certificate of ca.key".into()));
-        }
-        let issuer = Issuer::from_ca_cert_der(&ca, key).map_err(|error| damaged("ca.crt", error.to_string()))?;
+        let authority = Authority::load(dir)?;
         let unsealer = Unsealer::from_secret(text("seal.key")?.trim()).map_err(|error| damaged("seal.key", error.to_string()))?;
         let pivot = key_from_hex(&text("pivot.key")?).ok_or_else(|| damaged("pivot.key", "not 64 hexadecimal digits".into()))?;
         let nodes = read_private(&dir.join("nodes.json"), "restore the controller's identity from a backup")?;
         let registry = Registry::from_json(&nodes).map_err(|what| damaged("nodes.json", what))?;
-        let server = load_server(dir, &ca, clock.wall_ns()).map_or_else(|| new_server(dir, &issuer, &ca, clock.wall_ns()), Ok)?;
+        let server = load_server(dir, &authority, clock.wall_ns()).map_or_else(|| new_server(dir, &authority, clock.wall_ns()), Ok)?;
         let denied = watch::Sender::new(Arc::new(denied_of(&registry)));
         Ok(Self {
             dir: dir.into(),
             clock,
-            issuer,
-            ca,
-            ca_pem,
-            pin,
+            generation: watch::Sender::new(authority.generation()),
+            authority: RwLock::new(Arc::new(authority)),
             unsealer,
             pivot,
             controllers: Vec::new(),
@@ -141,7 +145,7 @@ impl ControllerIdentity {
 
     /// The pin nodes recognise this controller by.
     pub fn pin(&self) -> Pin {
-        self.pin
+        self.authority().pin
     }
 
     /// Opens what nodes sealed.
@@ -157,7 +161,7 @@ impl ControllerIdentity {
     /// Lets `node` join once within `ttl`; an earlier unused token of the node is void.
     pub fn enroll(&self, node: NodeName, net: &str, role: Role, ttl: Duration) -> Result<Token, IdentityError> {
         check_name(net)?;
-        let token = Token::new(node.clone(), self.pin)?;
+        let token = Token::new(node.clone(), self.pin())?;
         let now = self.clock.wall_ns();
         let expires = now.saturating_add(i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX));
         self.change(|registry| {
@@ -249,24 +253,90 @@ impl ControllerIdentity {
         Ok(Peer { node: node.clone(), net: entry.net.clone(), role: entry.role })
     }
 
-    pub(crate) fn ca(&self) -> &CertificateDer<'static> {
-        &self.ca
+    /// Every root that is trusted, the issuing one first.
+    pub(crate) fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.authority().roots.clone()
+    }
+
+    /// Changes of the generation of roots.
+    pub(crate) fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Where a change of authorities stands.
+    pub fn rotation(&self) -> Rotated {
+        let authority = self.authority();
+        let pins = authority.roots.iter().filter_map(|root| cert::pin_of(root).ok()).collect();
+        let behind = self.lock().behind(authority.generation());
+        Rotated { phase: authority.phase(), pins, behind, changed: false }
+    }
+
+    /// Makes a step of a change of authorities; one that was made already changes nothing. Refused while nodes have not
+    /// come back since the last one, unless `force`: those would have to be enrolled anew.
+    pub fn rotate(&self, step: Step, force: bool) -> Result<Rotated, IdentityError> {
+        let mut held = self.authority.write().unwrap_or_else(PoisonError::into_inner);
+        if held.is_next(step)? {
+            let behind = self.lock().behind(held.generation());
+            if step != Step::Distribute && !force && !behind.is_empty() {
+                return Err(IdentityError::Behind(behind));
+            }
+            held.step(&self.dir, step, self.clock.wall_ns())?;
+            let authority = Authority::load(&self.dir)?;
+            let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+            *server = new_server(&self.dir, &authority, self.clock.wall_ns())?;
+            let generation = authority.generation();
+            *held = Arc::new(authority);
+            drop(server);
+            drop(held);
+            self.generation.send_replace(generation);
+            return Ok(Rotated { changed: true, ..self.rotation() });
+        }
+        drop(held);
+        Ok(self.rotation())
+    }
+
+    /// A node proved this certificate. When the roots have changed since it was handed out, the bundle with a new one for
+    /// the same key; the node installs what comes as RENEWED, asked for or not.
+    pub(crate) fn renewal_of(&self, node: &NodeName, serial: &str, public_key: &[u8]) -> Result<Option<Bundle>, IdentityError> {
+        let generation = self.authority().generation();
+        let known = self.lock().nodes.get(node).map(|entry| (entry.roots, entry.issued_roots(serial)));
+        let Some((noted, has)) = known else { return Ok(None) };
+        if has > noted {
+            self.change(|registry| {
+                registry.came_back(node, has);
+                Ok(())
+            })?;
+        }
+        if has >= generation {
+            return Ok(None);
+        }
+        let key = SubjectPublicKeyInfo::from_der(public_key).map_err(cert::certificate_error)?;
+        let (certificate, issued) = self.certify(&key, node)?;
+        let now = self.clock.wall_ns();
+        let (net, role) = self.change(|registry| registry.renewed(node, issued, now).map(|entry| (entry.net.clone(), entry.role)))?;
+        Ok(Some(self.bundle(node.clone(), net, role, certificate)))
+    }
+
+    fn authority(&self) -> Arc<Authority> {
+        self.authority.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The controller's certificate, renewed when two thirds of its life are over.
     pub(crate) fn certified(&self) -> Result<Arc<CertifiedKey>, IdentityError> {
-        let now = self.clock.wall_ns();
+        // Before the lock: a step of a rotation takes them in this order.
+        let (now, authority) = (self.clock.wall_ns(), self.authority());
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         if now >= server.renew_ns {
-            *server = new_server(&self.dir, &self.issuer, &self.ca, now)?;
+            *server = new_server(&self.dir, &authority, now)?;
         }
         Ok(server.certified.clone())
     }
 
     fn certify(&self, key: &impl PublicKeyData, node: &NodeName) -> Result<(String, Issued), IdentityError> {
-        let certificate = cert::issue(&self.issuer, key, node.as_str(), &node.uri(), self.clock.wall_ns(), VALID_DAYS)?;
+        let authority = self.authority();
+        let certificate = cert::issue(&authority.issuer, key, node.as_str(), &node.uri(), self.clock.wall_ns(), VALID_DAYS)?;
         let facts = cert::facts(certificate.der())?;
-        Ok((certificate.pem(), Issued { serial: facts.serial, not_after_ns: facts.not_after_ns }))
+        Ok((certificate.pem(), Issued { serial: facts.serial, not_after_ns: facts.not_after_ns, roots: authority.generation() }))
     }
 
     fn bundle(&self, node: NodeName, net: String, role: Role, certificate: String) -> Bundle {
@@ -276,7 +346,7 @@ impl ControllerIdentity {
             net,
             role,
             certificate,
-            ca: self.ca_pem.clone(),
+            ca: self.authority().pem.clone(),
             recipient: self.unsealer.recipient(),
             pivot: glasshive_event::text::hex(&self.pivot),
             controllers: self.controllers.clone(),
@@ -316,7 +386,7 @@ fn denied_of(registry: &Registry) -> Denied {
 }
 
 /// The certificate on disk, if it is whole, ours and not due.
-fn load_server(dir: &Path, ca: &CertificateDer<'static>, now_ns: i64) -> Option<Server> {
+fn load_server(dir: &Path, authority: &Authority, now_ns: i64) -> Option<Server> {
     let key = KeyPair::from_pem(&read_private_text(&dir.join("server.key"), "").ok()?).ok()?;
     let der = cert::certificate_from_pem(&read_private_text(&dir.join("server.crt"), "").ok()?).ok()?;
     let facts = cert::facts(&der).ok()?;
@@ -324,16 +394,17 @@ fn load_server(dir: &Path, ca: &CertificateDer<'static>, now_ns: i64) -> Option<
     if facts.uri != CONTROLLER_URI || facts.key.0 != spki_hash(&key) || now_ns >= renew_ns || now_ns < facts.not_before_ns {
         return None;
     }
-    Some(Server { certified: tls::certified(vec![der, ca.clone()], key.serialize_der()).ok()?, renew_ns })
+    tls::issued_by(&der, std::slice::from_ref(&authority.ca)).ok()?;
+    Some(Server { certified: tls::certified(vec![der, authority.ca.clone()], key.serialize_der()).ok()?, renew_ns })
 }
 
-fn new_server(dir: &Path, issuer: &Issuer<'static, KeyPair>, ca: &CertificateDer<'static>, now_ns: i64) -> Result<Server, IdentityError> {
+fn new_server(dir: &Path, authority: &Authority, now_ns: i64) -> Result<Server, IdentityError> {
     let key = cert::new_key()?;
-    let certificate = cert::issue(issuer, &key, "glasshive controller", CONTROLLER_URI, now_ns, VALID_DAYS)?;
+    let certificate = cert::issue(&authority.issuer, &key, "glasshive controller", CONTROLLER_URI, now_ns, VALID_DAYS)?;
     write_private(&dir.join("server.key"), key.serialize_pem().as_bytes())?;
     write_private(&dir.join("server.crt"), certificate.pem().as_bytes())?;
     let renew_ns = renew_time(cert::facts(certificate.der())?.not_after_ns);
-    let certified = tls::certified(vec![certificate.der().clone(), ca.clone()], key.serialize_der())?;
+    let certified = tls::certified(vec![certificate.der().clone(), authority.ca.clone()], key.serialize_der())?;
     Ok(Server { certified, renew_ns })
 }
 

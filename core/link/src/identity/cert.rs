@@ -16,6 +16,8 @@ pub(crate) const DAY_NS: i64 = 86_400_000_000_000;
 const HOUR_NS: i64 = DAY_NS / 24;
 const CA_DAYS: i64 = 7305;
 const MAX_CSR: usize = 16 * 1024;
+/// Roots a bundle may name.
+const MAX_ROOTS: usize = 4;
 
 /// What matters of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct CertificateFacts {
     pub not_after_ns: i64,
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub key: Pin,
+    /// The SubjectPublicKeyInfo, DER.
+    pub public_key: Vec<u8>,
 }
 
 impl CertificateFacts {
@@ -64,6 +68,7 @@ pub fn facts(der: &[u8]) -> Result<CertificateFacts, IdentityError> {
         not_before_ns: ns(cert.validity().not_before.timestamp()),
         not_after_ns: ns(cert.validity().not_after.timestamp()),
         key: Pin(Sha256::digest(cert.public_key().raw).into()),
+        public_key: cert.public_key().raw.to_vec(),
     })
 }
 
@@ -76,13 +81,22 @@ pub(crate) fn certificate_from_pem(pem: &str) -> Result<CertificateDer<'static>,
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| IdentityError::Certificate("not a PEM certificate".into()))
 }
 
+/// All certificates of a PEM text, at least one.
+pub(crate) fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let bad = || IdentityError::Certificate("not a PEM certificate".into());
+    let all: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|_| bad())?;
+    if all.is_empty() || all.len() > MAX_ROOTS { Err(bad()) } else { Ok(all) }
+}
+
 pub(crate) fn new_key() -> Result<KeyPair, IdentityError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(certificate_error)
 }
 
 /// The CA's own certificate.
 pub(crate) fn ca_params(now_ns: i64) -> Result<CertificateParams, IdentityError> {
-    let mut params = base("Glasshive CA", now_ns.saturating_sub(DAY_NS), now_ns.saturating_add(CA_DAYS * DAY_NS))?;
+    // A name of its own: two of them are trusted at once while one takes the other's place.
+    let name = format!("Glasshive CA {}", glasshive_event::text::hex(&random::<4>()?));
+    let mut params = base(&name, now_ns.saturating_sub(DAY_NS), now_ns.saturating_add(CA_DAYS * DAY_NS))?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)

@@ -5,6 +5,7 @@
 //! controller's registry and are never read from what a node says. Private files are 0600 in a 0700
 //! directory, written beside and renamed; a file that others can read is refused.
 
+mod authority;
 mod ca;
 mod cert;
 mod files;
@@ -12,7 +13,8 @@ mod node;
 mod registry;
 mod token;
 
-pub use ca::{ControllerIdentity, Denied, RENEW_AT_DAYS, VALID_DAYS};
+pub use authority::{Phase, Step};
+pub use ca::{ControllerIdentity, Denied, RENEW_AT_DAYS, Rotated, VALID_DAYS};
 pub use cert::{CertificateFacts, facts, pin_of};
 pub use node::{IdentityDir, NodeIdentity};
 pub use registry::{Issued, NodeEntry, PendingToken};
@@ -79,6 +81,12 @@ pub enum IdentityError {
     /// On the deny list.
     #[error("node {0} was revoked: enrol it again to let it back in")]
     Revoked(NodeName),
+    /// A step of a change of authorities that is not next.
+    #[error("{0}")]
+    Step(&'static str),
+    /// Nodes that have not come back since the last step.
+    #[error("these nodes have not come back since the last step, and could not after this one: {}; wait for them, revoke them, or add --force", .0.join(", "))]
+    Behind(Vec<String>),
     /// A token that does not open anything.
     #[error("token refused: {0}")]
     Token(String),
@@ -104,7 +112,7 @@ pub struct Bundle {
     pub role: Role,
     /// The node's certificate, PEM.
     pub certificate: String,
-    /// The CA's certificate, PEM.
+    /// Certificates of all CAs to trust, PEM; the issuing one first.
     pub ca: String,
     /// Where secrets are sealed to (`age1…`).
     pub recipient: String,

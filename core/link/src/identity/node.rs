@@ -114,7 +114,8 @@ pub struct NodeIdentity {
     /// What matters of the certificate.
     pub certificate: CertificateFacts,
     pub(crate) pivot: [u8; 32],
-    pub(crate) ca: CertificateDer<'static>,
+    /// Every root it trusts, the issuing one first.
+    pub(crate) roots: Vec<CertificateDer<'static>>,
     pub(crate) certified: Arc<CertifiedKey>,
 }
 
@@ -137,19 +138,19 @@ impl NodeIdentity {
 
     /// The controller's pin.
     pub fn pin(&self) -> Result<Pin, IdentityError> {
-        cert::pin_of(&self.ca)
+        self.roots.first().map_or_else(|| Err(IdentityError::Bundle("it names no CA".into())), |ca| cert::pin_of(ca))
     }
 
     fn build(stored: &Stored) -> Result<Self, IdentityError> {
         let bundle = &stored.bundle;
         let bad = |what: &str| IdentityError::Bundle(what.into());
         let der = cert::certificate_from_pem(&bundle.certificate)?;
-        let ca = cert::certificate_from_pem(&bundle.ca)?;
+        let roots = cert::certificates_from_pem(&bundle.ca)?;
         let facts = cert::facts(&der)?;
         if facts.node().as_ref() != Some(&bundle.node) {
             return Err(bad("its certificate is for another node"));
         }
-        tls::issued_by(&der, &ca)?;
+        tls::issued_by(&der, &roots)?;
         let key = KeyPair::from_pem(&stored.key).map_err(cert::certificate_error)?;
         Ok(Self {
             node: bundle.node.clone(),
@@ -159,8 +160,8 @@ impl NodeIdentity {
             recipient: crate::seal::check_recipient(&bundle.recipient).map_err(|_| bad("its recipient is not an age recipient"))?,
             certificate: facts,
             pivot: key_from_hex(&bundle.pivot).ok_or_else(|| bad("its pivot key is not 64 hexadecimal digits"))?,
-            certified: tls::certified(vec![der, ca.clone()], key.serialize_der())?,
-            ca,
+            certified: tls::certified(vec![der], key.serialize_der())?,
+            roots,
         })
     }
 }

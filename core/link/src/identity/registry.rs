@@ -18,6 +18,9 @@ pub struct Issued {
     pub serial: String,
     /// End of its validity, nanoseconds.
     pub not_after_ns: i64,
+    /// Generation of the roots it was handed out with.
+    #[serde(default)]
+    pub roots: u64,
 }
 
 /// A node as the controller knows it.
@@ -33,10 +36,20 @@ pub struct NodeEntry {
     pub revoked_ns: Option<i64>,
     /// Where the controller dials it, if it does.
     pub dial: Option<String>,
+    /// Newest generation of roots the node has come back with.
+    #[serde(default)]
+    pub roots: u64,
     /// Certificates given out and not expired.
     pub issued: Vec<Issued>,
     /// Certificates that must not be accepted any more.
     pub denied: Vec<Issued>,
+}
+
+impl NodeEntry {
+    /// Generation of the roots the certificate with this serial was handed out with.
+    pub(super) fn issued_roots(&self, serial: &str) -> u64 {
+        self.issued.iter().find(|issued| issued.serial == serial).map_or(0, |issued| issued.roots)
+    }
 }
 
 /// A token not used yet, without its secret.
@@ -124,7 +137,7 @@ impl Registry {
             None => (Vec::new(), None),
         };
         denied.retain(|cert| cert.not_after_ns > now_ns);
-        let entry = NodeEntry { net, role, enrolled_ns: now_ns, revoked_ns: None, dial, issued: vec![issued], denied };
+        let entry = NodeEntry { net, role, enrolled_ns: now_ns, revoked_ns: None, dial, roots: 0, issued: vec![issued], denied };
         self.nodes.insert(node.clone(), entry);
     }
 
@@ -140,6 +153,19 @@ impl Registry {
         }
         entry.issued.push(issued);
         Ok(entry)
+    }
+
+    /// Nodes let in that have not come back with roots of `generation`.
+    pub(super) fn behind(&self, generation: u64) -> Vec<String> {
+        let behind = self.nodes.iter().filter(|(_, entry)| entry.revoked_ns.is_none() && entry.roots < generation);
+        behind.map(|(node, _)| node.to_string()).collect()
+    }
+
+    /// A node has come back with roots of that generation.
+    pub(super) fn came_back(&mut self, node: &NodeName, roots: u64) {
+        if let Some(entry) = self.nodes.get_mut(node) {
+            entry.roots = entry.roots.max(roots);
+        }
     }
 
     pub(super) fn revoke(&mut self, node: &NodeName, now_ns: i64) -> Result<(), IdentityError> {

@@ -1,6 +1,6 @@
 //! JOIN and RENEW at the controller. A JOIN connection has no certificate: one frame in, one out.
 
-use super::Shared;
+use super::{Proof, Shared};
 use crate::common::blocking;
 use crate::error::LinkError;
 use crate::frame::{GoAwayWhy, MAX_UNPROVEN, Message};
@@ -56,6 +56,22 @@ pub(super) async fn renew<I: Ingest>(shared: &Arc<Shared<I>>, node: &NodeName, c
         }
         Err(error) => {
             tracing::warn!(%node, %error, "renewal refused");
+            None
+        }
+    }
+}
+
+/// RENEWED for a node whose roots are not the present ones, and nothing for others.
+pub(super) async fn push<I: Ingest>(shared: &Arc<Shared<I>>, proof: &Proof) -> Option<Message> {
+    let (identity, proof) = (shared.identity.clone(), proof.clone());
+    let node = proof.peer.node.clone();
+    match blocking(move || identity.renewal_of(&proof.peer.node, &proof.serial, &proof.public_key)).await {
+        Ok(bundle) => bundle.map(|bundle| {
+            shared.ingest.notice(Notice::Enrolled { node, renewed: true });
+            Message::Renewed(json(&bundle))
+        }),
+        Err(error) => {
+            tracing::warn!(%node, %error, "new roots were not handed out");
             None
         }
     }

@@ -49,6 +49,8 @@ pub(super) async fn run<I: Ingest, T: Stream>(
             hello.next.saturating_sub(1)
         )));
     }
+    let mut roots = shared.identity.generation();
+    roots.mark_changed();
     let queued = Arc::new(AtomicU64::new(0));
     let (work, todo) = mpsc::channel::<Frame>(QUEUE);
     let (tell, mut told) = mpsc::channel::<Told>(QUEUE);
@@ -73,6 +75,12 @@ pub(super) async fn run<I: Ingest, T: Stream>(
             }
             () = sleep_until(heard + shared.config.idle) => return Err(LinkError::Silent(shared.config.idle)),
             _ = pings.tick() => reader.send_ping(wire).await?,
+            // At once, and whenever they change: the node installs them and comes back with them.
+            _ = roots.changed() => if let Some(renewed) = enrol::push(shared, proof).await {
+                wire.send(&renewed).await?;
+                let text = "new roots and certificate: come back with them".into();
+                return Err(LinkError::Away { why: GoAwayWhy::Replaced, text, retry: Duration::ZERO });
+            },
         }
     }
 }

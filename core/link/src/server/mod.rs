@@ -99,6 +99,8 @@ struct Shared<I> {
 struct Proof {
     peer: Peer,
     serial: String,
+    /// Its public key, DER.
+    public_key: Vec<u8>,
     remote: SocketAddr,
 }
 
@@ -355,7 +357,7 @@ fn prove<I: Ingest>(
     let facts = tls::proven(certificates).ok_or_else(|| LinkError::Violation("no certificate".into()))?;
     let node = facts.node().ok_or_else(|| LinkError::Violation("the certificate names no node".into()))?;
     let peer = shared.identity.admit(&node, &facts.serial)?;
-    Ok(Proof { peer, serial: facts.serial, remote })
+    Ok(Proof { peer, serial: facts.serial, public_key: facts.public_key, remote })
 }
 
 async fn keep_dialling<I: Ingest>(shared: &Arc<Shared<I>>, node: &NodeName, address: &str, channel: Channel) {

@@ -223,6 +223,14 @@ impl MemIngest {
         self.logs.lock().unwrap().get(&(name(node), log)).cloned().unwrap_or_default()
     }
 
+    /// Forgets what came behind `seq`, as a controller that was put back from a copy.
+    pub(super) fn roll_back(&self, node: &str, log: LogId, seq: u64) {
+        let mut logs = self.logs.lock().unwrap();
+        let held = logs.get_mut(&(name(node), log)).unwrap();
+        held.records.split_off(&(seq + 1));
+        (held.seq, held.chain) = (seq, None);
+    }
+
     pub(super) fn logs(&self) -> Vec<(NodeName, LogId)> {
         self.logs.lock().unwrap().keys().cloned().collect()
     }

@@ -9,3 +9,4 @@ mod hostile;
 mod lab;
 mod pipe;
 mod records;
+mod rotation;

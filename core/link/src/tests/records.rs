@@ -120,6 +120,35 @@ async fn what_the_node_dropped_is_a_gap() {
     node.stop().await;
 }
 
+/// A controller that was put back from an older copy asks again for what it had acknowledged: the node sends what it
+/// still has, and says that the rest is gone.
+#[tokio::test]
+async fn a_controller_put_back_from_a_copy_gets_it_again_or_is_told_of_the_gap() {
+    let lab = Lab::start().await;
+    let (dir, other) = (lab.enrol("edge"), lab.enrol("gate"));
+    let (whole, short) = (MemSource::new(1), MemSource::new(2));
+    for (node, dir, source) in [("edge", &dir, &whole), ("gate", &other, &short)] {
+        source.push(1_000);
+        let running = lab.node(dir, source.clone());
+        source.until_acked(1_000).await;
+        running.stop().await;
+        lab.ingest.roll_back(node, source.log(), 400);
+    }
+    // Acknowledged and therefore allowed to go.
+    short.drop_before(601);
+    for (node, dir, source) in [("edge", &dir, &whole), ("gate", &other, &short)] {
+        source.push(20);
+        let running = lab.node(dir, source.clone());
+        lab.ingest.until(node, source, 1_020).await;
+        running.until("all delivered", |status| status.durable == 1_020 && status.problem.is_none()).await;
+        running.stop().await;
+    }
+    lab.ingest.assert_whole("edge", &whole);
+    let held = lab.ingest.held("gate", short.log());
+    assert_eq!(held.gaps, [(401, 600)]);
+    assert!(held.records.keys().copied().eq((1..=400).chain(601..=1_020)));
+}
+
 #[tokio::test]
 async fn a_refused_batch_is_sent_again_from_where_the_store_is() {
     let lab = Lab::start().await;
