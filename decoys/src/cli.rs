@@ -9,7 +9,6 @@ use clap::{Parser, Subcommand};
 use glasshive_daemon::shutdown::Shutdown;
 use glasshive_daemon::telemetry;
 use glasshive_link::host::IdentityCommand;
-use glasshive_link::identity::Token;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,7 +21,7 @@ use std::process::ExitCode;
     max_term_width = 100,
     after_help = "Begin with:
   glasshive-decoys check                      is everything plausible and bindable?
-  glasshive-decoys identity join TOKEN …      become a node (the token comes from `glasshive enroll`)
+  glasshive-decoys identity join              become a node: asks for the token of `glasshive enroll`
   glasshive-decoys run                        serve until told to stop
   glasshive-decoys wall                       beside it: tell it how the wall stands and what it drops
 As root, visitors reach the decoys' own addresses and ports through nftables and TPROXY; as an ordinary
@@ -98,8 +97,10 @@ enum Command {
 enum Identity {
     /// Join online with the one-time token that `glasshive enroll NODE` printed.
     Join {
-        /// The token.
-        token: Token,
+        /// File whose first line is the token; `-` is standard input. A token given as an argument is refused: every
+        /// user of this host could read it.
+        #[arg(value_name = "FILE", default_value = "-")]
+        from: PathBuf,
         /// Address and port of the controller (default: `link.controller`).
         #[arg(long, value_name = "HOST:PORT")]
         controller: Option<String>,
@@ -129,9 +130,16 @@ pub fn main(cli: Cli) -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let load = || config::load(&cli.config, cli.state_dir.as_deref());
+    // What writes keys and records.
+    let own = || {
+        let config = load()?;
+        let user = config.isolation.user()?;
+        glasshive_daemon::state::refuse_for_another(&config.state_dir, user.is_some()).map_err(anyhow::Error::msg)?;
+        anyhow::Ok(config)
+    };
     match cli.command {
         Command::Run => {
-            let app = App::prepare(load()?, &cli.config)?;
+            let app = App::prepare(own()?, &cli.config)?;
             runtime()?.block_on(async {
                 let shutdown = Shutdown::new();
                 shutdown.on_signals().context("listening for signals")?;
@@ -139,7 +147,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             })
         }
         Command::Wall => crate::wall::reader::run(&load()?, &cli.config),
-        Command::Check { nft, socket, segment } => check(&load()?, nft, socket, segment),
+        Command::Check { nft, socket, segment } => check(&own()?, nft, socket, segment),
         Command::Services { json } => {
             services(json);
             Ok(())
@@ -148,7 +156,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Identity(command) => {
             let config = load()?;
             let command = match command {
-                Identity::Join { token, controller } => IdentityCommand::Join { token: Box::new(token), controller },
+                Identity::Join { from, controller } => IdentityCommand::Join { from, controller },
                 Identity::Request => IdentityCommand::Request { node: config.node.clone() },
                 Identity::Install => IdentityCommand::Install,
                 Identity::Show => IdentityCommand::Show,
