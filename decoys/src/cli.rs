@@ -46,8 +46,12 @@ enum Command {
     /// Read what the wall drops and whether it stands, for the daemon (needs CAP_NET_ADMIN, nothing else).
     ///
     /// Runs beside `run`, as a service of its own. It hands dropped packets (NFLOG) and, once a second, the state of
-    /// the wall's table to the daemon's socket, and changes nothing. Keys: [wall] group, table, hooks, socket.
-    Wall,
+    /// the wall's table to the daemon's socket, and changes nothing. Keys: [wall] group, table, hooks, hash_file, socket.
+    Wall {
+        /// Print the SHA-256 of the table's chains and rules as they are loaded now, for the file of [wall] hash_file, and end.
+        #[arg(long)]
+        hash: bool,
+    },
     /// Read configuration and personas, build every service, and say what would be open.
     Check {
         /// Print the nftables rules of the transparent entry.
@@ -146,7 +150,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
                 app.run(shutdown).await
             })
         }
-        Command::Wall => crate::wall::reader::run(&load()?, &cli.config),
+        Command::Wall { hash: true } => {
+            println!("{}", crate::wall::reader::hash(&load()?.wall.unwrap_or_default())?);
+            Ok(())
+        }
+        Command::Wall { hash: false } => crate::wall::reader::run(&load()?, &cli.config),
         Command::Check { nft, socket, segment } => check(&own()?, nft, socket, segment),
         Command::Services { json } => {
             services(json);
