@@ -22,11 +22,4 @@ for unit in "n1 glasshive-decoys 15" "n2 glasshive-decoys 15" "s1 glasshive-sens
   check "$1: $2 runs without capabilities" unprivileged "$1" "$2"
   check "$1: $2 has limits of memory and tasks" limits "$1" "$2"
 done
-# Whatever somebody set, a start of the sensor turns it off: frames are kept as they were on the wire.
-offloads() {
-  inside s1 ethtool -K cap gro on && inside s1 ethtool -k cap | found 'generic-receive-offload: on' || { echo "the interface has none"; return 1; }
-  inside s1 systemctl restart glasshive-sensor
-  inside s1 ethtool -k cap | found 'generic-receive-offload: off' && until_true 20 linked s1
-}
-check "s1: receive offloads of the capture interface are off" offloads
 check "n1: decoys start after the wall, and need it" after_wall

@@ -62,6 +62,7 @@ END
 
 check "node -> outside blocked, attacker -> outside open (IPv4)" outside 4 203.0.113.9
 check "node -> outside blocked, attacker -> outside open (IPv6)" outside 6 2001:db8:ffff::9
+check "  … and such an attempt is told" until_true 10 tried_out
 check "node -> controller: its port only; none for the node that is dialled" controller_only
 check "management ssh: open for the operator, blocked for others, both families" management_ssh
 check "no pivot: segment -> management through a routing node is dropped and counted" pivot

@@ -20,7 +20,7 @@ walked() {
 
 walked 1 "packages install without network, nothing dials out" "packages install without network"
 walked 2 "a net without retention is refused before any host is touched" "a net without retention is refused: file, key, remedy; no host touched"
-walked 3 "site: nothing failed, terms printed" "site: first converge" "  … printed every net's terms, nothing failed"
+walked 3 "site: nothing failed, terms printed" "site: first converge" "  … printed every net's terms, nothing failed" "  … nothing dialled out: no node tried to leave"
 walked 4 "site again: changed=0" "site again: changed=0"
 walked 5 "verify: blocked with open, mirror, clocks" "verify play: all pairs, a visit seen, roles, report" "  … wrote its report: both directions of the mirror, clocks"
 walked 6 "three wrong passwords: one session, three logins, within a second" "three wrong ssh passwords: one session with three logins, within a second"
