@@ -1,5 +1,5 @@
 """Does what README.md says, word for word, on fresh hosts: its commands run where they say, its files are written where
-they say. README_HOSTS in readme.sh have the addresses of the examples. What is replaced stands in PLACES and ids below.
+they say. The hosts of readme.sh have the addresses of its examples; what is replaced all the same stands in PLACES.
 
 readme.py README COMMAND… : COMMAND HOST SCRIPT runs SCRIPT on HOST (ctl, node, sensor, vis)."""
 
@@ -72,18 +72,17 @@ def visits():
     known["finding"] = wait("the finding", finding)[0]
 
 
-def command(host, line, note):
+def command(host, line):
     for old, new in PLACES.items():
         line = line.replace(old, new)
     if "{session}" in line and not known.get("session"):
         visits()
     line = line.format(**known) if re.search(r"\{(session|finding)\}", line) else line
-    if choice := re.search(r"\S+\|\S+", line):
+    if choice := re.search(r"(?<=--format )\S+\|\S+", line):
         # One after the other: jsonl|csv|cast|files.
-        if "--format" in line:
-            for one in choice[0].split("|"):
-                command(host, line.replace(choice[0], one), note)
-            return
+        for one in choice[0].split("|"):
+            command(host, line.replace(choice[0], one))
+        return
     line = line.replace("-o /root/out", f"-o /root/out-{done}")
     stdin, fine = "", (0,)
     if "identity join" in line:
@@ -128,7 +127,7 @@ for line in part.splitlines():
         where = re.search(r"on the (controller|node|sensor)", note)
         if where:
             host = {"controller": "ctl"}.get(where[1], where[1])
-        command(host, words[0], note)
+        command(host, words[0])
 if not known.get("session"):
     sys.exit("README names no session any more")
 print(f"{done} commands")
