@@ -70,7 +70,7 @@ if ! compgen -G "$out/deps/*.deb" >/dev/null; then
   required=$(apt-cache dumpavail | awk 'BEGIN { RS = "" } /\nPriority: required\n/ { print $2 }' | sort -u)
   # shellcheck disable=SC2086
   closure $required | sort >"$out/deps/MINIMAL"
-  for name in nftables libpcap0.8; do
+  for name in nftables libpcap0.8 ethtool; do
     closure $name | grep -vxFf "$out/deps/MINIMAL" | sed 's/:.*//' >"$out/deps/$name.list"
   done
   cat "$out"/deps/*.list | awk '!seen[$0]++' >"$out/deps/ORDER"

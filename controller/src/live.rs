@@ -3,7 +3,7 @@
 use crate::fail::Failure;
 use futures_util::future::BoxFuture;
 use glasshive_event::Kind;
-use glasshive_event::detail::Health;
+use glasshive_event::detail::{Health, Loss};
 use glasshive_journal::store::{EventQuery, StoreError, StoreHandle, StoredEvent};
 use glasshive_link::CarveQuery;
 use glasshive_link::server::CarveStream;
@@ -41,7 +41,19 @@ pub trait Live: Send + Sync + 'static {
 /// Takes a node's word about itself, if the record is one.
 pub(crate) fn take_word(words: &mut BTreeMap<String, Map<String, Value>>, stored: &StoredEvent) {
     let Some((envelope, json)) = stored.view().and_then(|view| view.split().ok()) else { return };
-    if envelope.kind != Kind::Health.number() || stored.node == crate::desk::NODE {
+    if stored.node == crate::desk::NODE {
+        return;
+    }
+    if envelope.kind == Kind::Loss.number() {
+        // The journal's word that a pause is over.
+        if let (Ok(Loss { place, .. }), Some(word)) = (serde_json::from_str(json), words.get_mut(&stored.node))
+            && place == "accept_paused"
+        {
+            word.remove("paused");
+        }
+        return;
+    }
+    if envelope.kind != Kind::Health.number() {
         return;
     }
     let Ok(Health { what, fields, .. }) = serde_json::from_str(json) else { return };
@@ -49,6 +61,7 @@ pub(crate) fn take_word(words: &mut BTreeMap<String, Map<String, Value>>, stored
         // What is wrong is in the first heartbeat, and in the wall's own word before it.
         "start" => drop(words.insert(stored.node.clone(), Map::new())),
         "heartbeat" => drop(words.insert(stored.node.clone(), fields)),
+        "paused" => words.entry(stored.node.clone()).or_default().extend(fields),
         "wall" => drop(words.entry(stored.node.clone()).or_default().insert("wall".to_owned(), Value::Object(fields))),
         _ => {}
     }
@@ -56,7 +69,7 @@ pub(crate) fn take_word(words: &mut BTreeMap<String, Map<String, Value>>, stored
 
 /// What nodes said of themselves since then.
 pub(crate) async fn read_words(store: &StoreHandle, since_ns: i64) -> Result<BTreeMap<String, Map<String, Value>>, StoreError> {
-    let query = EventQuery { since: Some(since_ns), kinds: vec![Kind::Health.number()], ..EventQuery::default() };
+    let query = EventQuery { since: Some(since_ns), kinds: vec![Kind::Health.number(), Kind::Loss.number()], ..EventQuery::default() };
     let (to, mut from) = tokio::sync::mpsc::channel(64);
     let mut words = BTreeMap::new();
     let taking = async {

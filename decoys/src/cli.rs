@@ -10,7 +10,6 @@ use glasshive_daemon::shutdown::Shutdown;
 use glasshive_daemon::telemetry;
 use glasshive_journal::JournalError;
 use glasshive_link::host::IdentityCommand;
-use glasshive_link::identity::Token;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -23,7 +22,7 @@ use std::process::ExitCode;
     max_term_width = 100,
     after_help = "Begin with:
   glasshive-decoys check                      is everything plausible and bindable?
-  glasshive-decoys identity join TOKEN …      become a node (the token comes from `glasshive enroll`)
+  glasshive-decoys identity join              become a node: asks for the token of `glasshive enroll`
   glasshive-decoys run                        serve until told to stop
   glasshive-decoys wall                       beside it: tell it how the wall stands and what it drops
 As root, visitors reach the decoys' own addresses and ports through nftables and TPROXY; as an ordinary
@@ -48,8 +47,12 @@ enum Command {
     /// Read what the wall drops and whether it stands, for the daemon (needs CAP_NET_ADMIN, nothing else).
     ///
     /// Runs beside `run`, as a service of its own. It hands dropped packets (NFLOG) and, once a second, the state of
-    /// the wall's table to the daemon's socket, and changes nothing. Keys: [wall] group, table, hooks, socket.
-    Wall,
+    /// the wall's table to the daemon's socket, and changes nothing. Keys: [wall] group, table, hooks, hash_file, socket.
+    Wall {
+        /// Print the SHA-256 of the table's chains and rules as they are loaded now, for the file of [wall] hash_file, and end.
+        #[arg(long)]
+        hash: bool,
+    },
     /// Read configuration and personas, build every service, and say what would be open.
     Check {
         /// Print the nftables rules of the transparent entry.
@@ -99,8 +102,10 @@ enum Command {
 enum Identity {
     /// Join online with the one-time token that `glasshive enroll NODE` printed.
     Join {
-        /// The token.
-        token: Token,
+        /// File whose first line is the token; `-` is standard input. A token given as an argument is refused: every
+        /// user of this host could read it.
+        #[arg(value_name = "FILE", default_value = "-")]
+        from: PathBuf,
         /// Address and port of the controller (default: `link.controller`).
         #[arg(long, value_name = "HOST:PORT")]
         controller: Option<String>,
@@ -130,17 +135,28 @@ pub fn main(cli: Cli) -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let load = || config::load(&cli.config, cli.state_dir.as_deref());
+    // What writes keys and records.
+    let own = || {
+        let config = load()?;
+        let user = config.isolation.user()?;
+        glasshive_daemon::state::refuse_for_another(&config.state_dir, user.is_some()).map_err(anyhow::Error::msg)?;
+        anyhow::Ok(config)
+    };
     match cli.command {
         Command::Run => {
-            let app = App::prepare(load()?, &cli.config)?;
+            let app = App::prepare(own()?, &cli.config)?;
             runtime()?.block_on(async {
                 let shutdown = Shutdown::new();
                 shutdown.on_signals().context("listening for signals")?;
                 app.run(shutdown).await
             })
         }
-        Command::Wall => crate::wall::reader::run(&load()?, &cli.config),
-        Command::Check { nft, socket, segment } => check(&load()?, nft, socket, segment),
+        Command::Wall { hash: true } => {
+            println!("{}", crate::wall::reader::hash(&load()?.wall.unwrap_or_default())?);
+            Ok(())
+        }
+        Command::Wall { hash: false } => crate::wall::reader::run(&load()?, &cli.config),
+        Command::Check { nft, socket, segment } => check(&own()?, nft, socket, segment),
         Command::Services { json } => {
             services(json);
             Ok(())
@@ -149,7 +165,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Identity(command) => {
             let config = load()?;
             let command = match command {
-                Identity::Join { token, controller } => IdentityCommand::Join { token: Box::new(token), controller },
+                Identity::Join { from, controller } => IdentityCommand::Join { from, controller },
                 Identity::Request => IdentityCommand::Request { node: config.node.clone() },
                 Identity::Install => IdentityCommand::Install,
                 Identity::Show => IdentityCommand::Show,

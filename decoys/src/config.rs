@@ -116,6 +116,9 @@ pub struct WallConfig {
     pub table: String,
     /// Where the table must have a base chain that drops by default.
     pub hooks: Vec<Hook>,
+    /// File with the SHA-256 of its chains and rules, as `glasshive-decoys wall --hash` prints it; a wall with another
+    /// one does not stand. The reader reads it at its start. Absent = any rules will do.
+    pub hash_file: Option<PathBuf>,
     /// Dropped packets handed over in a second; more are counted.
     pub packets_per_second: u32,
 }
@@ -124,11 +127,12 @@ impl Default for WallConfig {
     fn default() -> Self {
         Self {
             required: false,
-            socket: "/run/glasshive/wall.sock".into(),
+            socket: "/run/glasshive-decoys/wall.sock".into(),
             readers: Vec::new(),
             group: 7,
             table: "inet glasshive_wall".into(),
             hooks: vec![Hook::Input, Hook::Forward, Hook::Output],
+            hash_file: None,
             packets_per_second: 200,
         }
     }

@@ -2,7 +2,6 @@
 
 use crate::commands::{carve, ring};
 use clap::{Parser, Subcommand};
-use glasshive_link::identity::Token;
 use std::path::PathBuf;
 
 /// The packet sensor of Glasshive: keeps every packet of an interface in a ring on disk, says what
@@ -72,8 +71,10 @@ pub enum Command {
 pub enum Identity {
     /// Join online with the one-time token that `glasshive enroll NODE` printed
     Join {
-        /// The token
-        token: Token,
+        /// File whose first line is the token; `-` is standard input. A token given as an argument is refused: every
+        /// user of this host could read it
+        #[arg(value_name = "FILE", default_value = "-")]
+        from: PathBuf,
         /// Address and port of the controller [default: `link.controller`]
         #[arg(long, value_name = "HOST:PORT")]
         controller: Option<String>,

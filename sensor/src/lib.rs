@@ -80,7 +80,7 @@ fn helper(loaded: Loaded<Config>, path: &Path) -> anyhow::Result<glasshive_link:
 
 fn identity(config: &Config, path: &Path, command: Identity) -> anyhow::Result<()> {
     let command = match command {
-        Identity::Join { token, controller } => IdentityCommand::Join { token: Box::new(token), controller },
+        Identity::Join { from, controller } => IdentityCommand::Join { from, controller },
         Identity::Request => IdentityCommand::Request { node: config.node.clone() },
         Identity::Install => IdentityCommand::Install,
         Identity::Show => IdentityCommand::Show,

@@ -1,6 +1,6 @@
 """A receiver of webhooks that trusts nobody: checks the signature with its own HMAC, refuses old
 timestamps, takes an id once. Each accepted body is a line of the file named first; the first requests
-(as many as named third) are answered with 503."""
+(as many as named third) are answered with 503. Then the port, and the address when it is not loopback."""
 
 import hashlib
 import hmac
@@ -33,6 +33,6 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[4])), Receiver)
+server = http.server.HTTPServer((sys.argv[5] if len(sys.argv) > 5 else "127.0.0.1", int(sys.argv[4])), Receiver)
 print("receiving", flush=True)
 server.serve_forever()

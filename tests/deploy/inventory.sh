@@ -38,7 +38,9 @@ def node(host, net, four, six, **more):
             "glasshive_management_more": [f"fd99::1{last}"], "glasshive_decoy_interfaces": ["dcy"],
             "glasshive_segment_addresses": [f"{four}.0.1{last}", f"{six}::1{last}"], "glasshive_decoys": decoys, **more}
 print(json.dumps({"all": {"children": {
-    "controllers": {"hosts": {"c1": {"ansible_host": "10.99.0.10", "glasshive_management_address": "10.99.0.10"}}},
+    "controllers": {"hosts": {"c1": {"ansible_host": "10.99.0.10", "glasshive_management_address": "10.99.0.10",
+        "controller_notify": {"min_severity": "high", "check": "2s", "webhook": {"url": "http://10.99.0.2:8090/hook"},
+            "syslog": {"address": "10.99.0.2:8514", "transport": "tcp"}}}}},
     "decoys": {"hosts": {
         "n1": node("n1", "lan", "10.66", "fd66"),
         "n2": node("n2", "edge", "10.67", "fd67", glasshive_dial="controller")}},

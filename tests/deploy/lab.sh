@@ -69,8 +69,14 @@ network() {
   ip -n "$(ns att)" -6 route add fd67:7::/64 via fd67::12
 }
 
+# Hosts with a disk of their own, small enough to be filled.
+disk_of() { case $1 in n1) echo 512m ;; c1) echo 768m ;; esac; }
+
 host() { # name base
-  local dir=$work/$1
+  local dir=$work/$1 size
+  mkdir -p "$dir"
+  size=$(disk_of "$1")
+  [ -z "$size" ] || mount -t tmpfs -o "size=$size" none "$dir"
   mkdir -p "$dir"/{up,work,m}
   mount -t overlay overlay -o "lowerdir=$2,upperdir=$dir/up,workdir=$dir/work" "$dir/m"
   install -d -m700 "$dir/m/root/.ssh"
@@ -126,6 +132,7 @@ down() {
   wait
   for name in $hosts; do
     umount "$work/$name/m" 2>/dev/null || umount -l "$work/$name/m" 2>/dev/null || true
+    [ -z "$(disk_of "$name")" ] || umount "$work/$name" 2>/dev/null || umount -l "$work/$name" 2>/dev/null || true
     find "$cgroup/$(ns "$name")" -depth -type d -exec rmdir {} \; 2>/dev/null || true
     rm -rf "${work:?}/$name"
   done

@@ -198,7 +198,7 @@ impl World {
                 let token = serde_json::from_str::<serde_json::Value>(out.lines().next().unwrap_or_default())?;
                 let token = token.get("token").and_then(|t| t.as_str()).context("enroll printed no token")?.to_owned();
                 let controller = format!("{}:{}", if self.lab.is_some() { "10.99.0.1" } else { "127.0.0.1" }, self.port);
-                run_ok(self.decoys(index, &["identity", "join", &token, "--controller", &controller])?, None, LIMIT)?;
+                run_ok(self.decoys(index, &["identity", "join", "-", "--controller", &controller])?, Some(token.as_bytes()), LIMIT)?;
             }
             Dial::Controller => {
                 let csr = run_ok(self.decoys(index, &["identity", "request"])?, None, LIMIT)?;

@@ -50,7 +50,7 @@ impl Sensor {
         let out = world.cli(&["enroll", &sensor.name, "--net", &net, "--role", "sensor", "--json"])?;
         let token = serde_json::from_str::<serde_json::Value>(out.lines().next().unwrap_or_default())?;
         let token = token["token"].as_str().context("enroll printed no token")?.to_owned();
-        run_ok(sensor.command(world, &["identity", "join", &token])?, None, LIMIT)?;
+        run_ok(sensor.command(world, &["identity", "join"])?, Some(token.as_bytes()), LIMIT)?;
         sensor.run(world)?;
         let connected = format!("\"node\":\"{}\"", sensor.name);
         until("the sensor at the controller", LIMIT, || {

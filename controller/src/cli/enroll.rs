@@ -14,7 +14,7 @@ use std::path::PathBuf;
   glasshive enroll edge-1 --net dmz --role sensor --ttl 15m
   glasshive enroll --sign edge-1.csr --net dmz --role decoys > edge-1.bundle
 
-A token lets NODE join once. It holds the pin of this controller's certificate authority,
+A token lets NODE join once; give it on standard input, where no other user of the host sees it. It holds the pin of this controller's certificate authority,
 so that the node cannot be tricked by another. Enrolling a node anew voids what it had.")]
 pub(super) struct Args {
     /// Name of the node: a-z, 0-9, - and _
@@ -65,7 +65,7 @@ pub(super) async fn run(args: Args, shell: &mut Shell) -> Result<(), Failure> {
     out.line(&shown(&item, "token"))?;
     out.line("")?;
     out.line("Next, on the node:")?;
-    out.line(&format!("  {} identity join --controller {address} TOKEN", daemon(&item)))?;
+    out.line(&format!("  {} identity join --controller {address}    it asks for the token", daemon(&item)))?;
     if item.get("dialled") == Some(&Value::Bool(true)) {
         out.note("this controller dials that node: enrol it offline instead, with <daemon> identity request and glasshive enroll --sign")?;
     }

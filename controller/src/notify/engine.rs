@@ -80,13 +80,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
                 }
             }
             _ = looks.tick(), if settings.troubles => {
-                let mut notes = match doctor::examine(&context).await {
-                    Ok(examined) => troubles.look(&examined.troubles, now_ns()),
-                    Err(failure) => {
-                        tracing::warn!(%failure, "the doctor could not look");
-                        Vec::new()
-                    }
-                };
+                let mut notes = troubles.look(&doctor::examine(&context).await.troubles, now_ns());
                 if missed > 0 {
                     let what = format!("{missed} records came too fast to look for findings in them");
                     let mut note = Note::new(NoteKind::Trouble, Severity::Medium, "notify", what, now_ns());

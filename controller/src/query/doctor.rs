@@ -74,7 +74,7 @@ pub(crate) struct Examined {
 }
 
 pub(super) async fn run(cx: &Context, sink: &mut Sink) -> Result<Option<String>, Failure> {
-    let Examined { items, troubles } = examine(cx).await?;
+    let Examined { items, troubles } = examine(cx).await;
     for item in items {
         sink.item(item).await?;
     }
@@ -84,21 +84,19 @@ pub(super) async fn run(cx: &Context, sink: &mut Sink) -> Result<Option<String>,
     Ok(None)
 }
 
-/// Looks at everything.
-pub(crate) async fn examine(cx: &Context) -> Result<Examined, Failure> {
+/// Looks at everything; what cannot be looked at is trouble, too.
+pub(crate) async fn examine(cx: &Context) -> Examined {
     let now = now_ns();
     let mut troubles = Troubles::default();
     let mut items = Vec::new();
-    let words = words(cx, now).await?;
-    let mut all = nodes::gather(cx).await?;
+    // A store that cannot be read is the worst trouble, and must not hide the others.
+    let mut unread = None;
+    let words = or_none(words(cx, now).await, &mut unread);
+    let mut all = nodes::gather_with(cx, or_none(cx.store.nodes(None).await, &mut unread));
     // What was lost long ago is history, not trouble.
-    let recent: BTreeMap<String, Map<String, Value>> = cx
-        .store
-        .nodes(Some(now.saturating_sub(WINDOW_NS)))
-        .await?
-        .into_iter()
-        .map(|status| (status.row.node.clone(), crate::view::node(&status)))
-        .collect();
+    let recent = or_none(cx.store.nodes(Some(now.saturating_sub(WINDOW_NS))).await, &mut unread);
+    let recent: BTreeMap<String, Map<String, Value>> =
+        recent.into_iter().map(|status| (status.row.node.clone(), crate::view::node(&status))).collect();
     for (name, node) in &mut all {
         for key in ["loss_count", "losses", "gap_count", "gaps"] {
             match recent.get(name).and_then(|recent| recent.get(key)) {
@@ -115,7 +113,7 @@ pub(crate) async fn examine(cx: &Context) -> Result<Examined, Failure> {
         items.push(typed(Value::Object(node.clone()), "node"));
     }
     let query = JoinQuery { since: Some(now.saturating_sub(WINDOW_NS)), until: Some(now.saturating_sub(SETTLE_NS)), net: None };
-    for rate in cx.store.join_rates(query).await? {
+    for rate in or_none(cx.store.join_rates(query).await, &mut unread) {
         let sensors = all.values().filter(|node| is(node, "net", &rate.net) && is(node, "role", "sensor") && is(node, "state", "enrolled"));
         let sensors = sensors.count() as u64;
         let listed = cx.config.net.get(&rate.net).is_some_and(|net| net.segment.is_some());
@@ -144,19 +142,30 @@ pub(crate) async fn examine(cx: &Context) -> Result<Examined, Failure> {
     }
     let tampered = cx.store.tampered();
     items.push(json!({"type": "store", "full": cx.store.is_full(), "tampered": tampered.len()}));
+    if let (Some(why), false) = (unread, cx.store.is_full()) {
+        troubles.add("store", "store", format!("it cannot be read: {why}"), "see what is wrong with its disk; glasshive's log says more");
+    }
     if cx.store.is_full() {
         troubles.add(
             "disk",
             "store",
-            "free space is under the floor; nodes are told to wait",
-            "free space, or lower [store] quota in controller.toml",
+            format!("{}: free space is under the floor; nodes are told to wait, and keep what they have", cx.config.state_dir.display()),
+            "free space there, or lower [store] quota in controller.toml",
         );
     }
     for name in tampered.iter().map(|tampered| &tampered.node).collect::<std::collections::BTreeSet<_>>() {
         let remedy = "keep this node's disk as evidence, then glasshive revoke it";
         troubles.add("tampered", format!("node {name}"), "it sent records that contradict stored ones", remedy);
     }
-    Ok(Examined { items, troubles: troubles.0 })
+    Examined { items, troubles: troubles.0 }
+}
+
+/// What was read, else nothing; the first reason is kept.
+fn or_none<T: Default, E: std::fmt::Display>(read: Result<T, E>, unread: &mut Option<String>) -> T {
+    read.unwrap_or_else(|error| {
+        unread.get_or_insert_with(|| error.to_string());
+        T::default()
+    })
 }
 
 /// What each node said of itself last: the running daemon remembers, else the newest records are read.
@@ -215,6 +224,7 @@ fn judge_node(name: &str, node: &Map<String, Value>, now: i64, troubles: &mut Tr
     let last = node.get("received").and_then(Value::as_str).and_then(|text| text.parse::<jiff::Timestamp>().ok());
     let last = last.and_then(|time| i64::try_from(time.as_nanosecond()).ok());
     if let (Some(true), Some(last)) = (connected, last)
+        && !node.contains_key("paused")
         && now.saturating_sub(last) > SILENT_NS
     {
         let ago = lasted(now.saturating_sub(last).unsigned_abs());

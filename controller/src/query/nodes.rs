@@ -18,8 +18,13 @@ const DAY_NS: i64 = 86_400_000_000_000;
 
 /// All nodes by name: enrolled, waiting to join, or known by their records.
 pub(super) async fn gather(cx: &Context) -> Result<BTreeMap<String, Map<String, Value>>, Failure> {
+    Ok(gather_with(cx, cx.store.nodes(None).await?))
+}
+
+/// The same, given what their records say of them.
+pub(super) fn gather_with(cx: &Context, known_nodes: Vec<NodeStatus>) -> BTreeMap<String, Map<String, Value>> {
     let mut nodes: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    for status in cx.store.nodes(None).await? {
+    for status in known_nodes {
         nodes.insert(status.row.node.clone(), known(&status));
     }
     let now = now_ns();
@@ -67,7 +72,7 @@ pub(super) async fn gather(cx: &Context) -> Result<BTreeMap<String, Map<String, 
             node.entry("connected").or_insert_with(|| json!(false));
         }
     }
-    Ok(nodes)
+    nodes
 }
 
 fn known(status: &NodeStatus) -> Map<String, Value> {

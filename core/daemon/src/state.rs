@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Name of the lock file within the directory.
@@ -34,6 +34,20 @@ pub enum LockError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+/// Refuses to let root make files in a state directory of another user, whose daemon could not read them.
+/// `becomes`: root gives itself up for that user later.
+///
+/// # Errors
+/// One line with the remedy.
+pub fn refuse_for_another(dir: &Path, becomes: bool) -> Result<(), String> {
+    let owner = std::fs::metadata(dir).map_or(0, |meta| meta.uid());
+    if owner == 0 || becomes || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(format!("{dir}: belongs to another user: run this as that one: runuser -u \"$(stat -c %U {dir})\" -- …"))
 }
 
 impl DirLock {
@@ -126,6 +140,21 @@ mod tests {
         );
         drop(lock);
         drop(DirLock::acquire(&state).unwrap());
+    }
+
+    /// Only root can be wrong here: for any other user the system itself refuses.
+    #[test]
+    fn root_makes_nothing_for_another() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(refuse_for_another(dir.path(), false), Ok(()));
+        assert_eq!(refuse_for_another(&dir.path().join("not yet"), false), Ok(()));
+        std::os::unix::fs::chown(dir.path(), Some(65_534), None).unwrap();
+        let error = refuse_for_another(dir.path(), false).unwrap_err();
+        assert!(error.contains("runuser") && error.contains(&dir.path().display().to_string()), "{error}");
+        assert_eq!(refuse_for_another(dir.path(), true), Ok(()));
     }
 
     #[test]

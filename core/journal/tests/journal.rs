@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use glasshive_event::detail::{Gap, Loss};
+use glasshive_event::detail::{Gap, Health, Loss};
 use glasshive_event::{Kind, RecordView};
 use glasshive_journal::{JournalConfig, JournalError, OnFull, Pressure, TryAppendError, open};
 use std::time::Duration;
@@ -357,6 +357,12 @@ async fn a_full_queue_refuses_and_closing_records_still_find_room() {
         all.iter().filter(|record| kind(record) == Kind::Loss).map(|record| RecordView::parse(record).unwrap().detail().unwrap()).collect();
     assert_eq!(losses.len(), 1);
     assert!(losses[0].place == "accept_paused" && losses[0].why.contains("quota"));
+    // The pause was told at its beginning, ahead of everything that waited for its end.
+    let begun = all.iter().position(|record| kind(record) == Kind::Health).unwrap();
+    let ended = all.iter().position(|record| kind(record) == Kind::Loss).unwrap();
+    let health: Health = RecordView::parse(&all[begun]).unwrap().detail().unwrap();
+    assert!(health.what == "paused" && health.fields["paused"].as_str().unwrap().contains("quota"), "{health:?}");
+    assert_eq!(begun + 1, ended);
     journal.close().unwrap();
 }
 

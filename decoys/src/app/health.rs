@@ -122,7 +122,8 @@ impl Health {
             // Once a minute is enough for the record; the other beats only look for trouble.
             if beats % 6 == 1 {
                 let mut fields = counts(&entry.counts);
-                if let glasshive_journal::Pressure::Paused { why } = &*self.journal.pressure().borrow() {
+                // A pause is told by the journal itself; this record would come after it.
+                if let glasshive_journal::Pressure::Crowded { why } = &*self.journal.pressure().borrow() {
                     fields.insert("paused".to_owned(), why.to_string().into());
                 }
                 if let Some(wall) = &self.wall {

@@ -91,7 +91,9 @@ impl App {
         let transparent = match config.entry {
             EntryMode::Tproxy => true,
             EntryMode::Plain => false,
-            EntryMode::Auto => rustix::process::geteuid().is_root() || handed_entry(&passed, config.tproxy_port),
+            EntryMode::Auto => {
+                rustix::process::geteuid().is_root() || glasshive_daemon::nft::is_permitted() || handed_entry(&passed, config.tproxy_port)
+            }
         };
         let hosts = hosts(&config, transparent)?;
         let targets = Arc::new(Targets::new(&hosts));
@@ -304,7 +306,7 @@ async fn follow_pressure(
                     tracing::info!("the journal takes records again; accepting visitors");
                 }
             }
-            Pressure::Paused { why } => {
+            Pressure::Crowded { why } | Pressure::Paused { why } => {
                 if accepting.send_replace(false) {
                     tracing::error!(%why, "visitors wait: the journal cannot take more");
                 }

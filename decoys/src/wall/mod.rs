@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 /// Longest line the reader writes and the daemon reads, bytes.
 pub const MAX_LINE: usize = 4 * 1024;
-/// First bytes kept of a dropped packet, from its IP header.
+/// First bytes kept of a dropped packet, from its IP header or the beginning of ARP.
 pub const MAX_BYTES: usize = 64;
 
 /// Where a dropped packet was going.
@@ -72,7 +72,7 @@ impl Hook {
 pub struct Packet {
     /// Where it was going.
     pub direction: Direction,
-    /// IP protocol number.
+    /// IP protocol number; 0 for an ARP packet, whose ends are who it claims to be and whom it asks or tells.
     pub protocol: u8,
     /// Sender; port 0 where there is none.
     pub source: SocketAddr,
@@ -112,6 +112,9 @@ pub struct State {
     pub generation: u32,
     /// SHA-256 over the table's chains and rules, without counters, hexadecimal.
     pub hash: String,
+    /// The hash it must have, where somebody deployed one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
     /// Why nothing is known, when the kernel could not be asked.
     pub error: Option<String>,
     /// Dropped packets seen.
@@ -133,11 +136,13 @@ impl State {
         if !self.loaded {
             return Some(format!("table {} is not loaded", self.table));
         }
-        if self.open.is_empty() {
-            return None;
+        if !self.open.is_empty() {
+            let names: Vec<_> = self.open.iter().map(|hook| hook.name()).collect();
+            return Some(format!("table {} does not drop by default at {}", self.table, names.join(", ")));
         }
-        let names: Vec<_> = self.open.iter().map(|hook| hook.name()).collect();
-        Some(format!("table {} does not drop by default at {}", self.table, names.join(", ")))
+        let expected = self.expected.as_ref().filter(|expected| **expected != self.hash)?;
+        let short = |hash: &str| hash.chars().take(12).collect::<String>();
+        Some(format!("table {} is not the one that was deployed: rules {} instead of {}", self.table, short(&self.hash), short(expected)))
     }
 }
 
@@ -162,6 +167,10 @@ mod tests {
         for (state, why) in [
             (State { loaded: false, ..well.clone() }, "table inet glasshive_wall is not loaded"),
             (State { open: vec![Hook::Output, Hook::Forward], ..well.clone() }, "does not drop by default at output, forward"),
+            (
+                State { hash: "cd".into(), expected: Some("ab".into()), ..well.clone() },
+                "is not the one that was deployed: rules cd instead of ab",
+            ),
             (State { error: Some("EPERM".into()), ..well.clone() }, "the kernel cannot be asked: EPERM"),
         ] {
             let fault = state.fault().unwrap();

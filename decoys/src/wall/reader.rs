@@ -22,6 +22,8 @@ use tokio::net::UnixStream;
 /// Subsystem of NFLOG (linux/netfilter/nfnetlink_log.h), in the upper byte of a message's type.
 const ULOG: u16 = 4 << 8;
 const CONFIG: u16 = ULOG | 1;
+/// `NFPROTO_ARP`: its hooks have numbers of their own.
+const ARP: u8 = 3;
 /// Bytes of each packet the kernel hands over.
 const SNAPLEN: u32 = 256;
 /// How often the wall is looked at and spoken of.
@@ -45,6 +47,7 @@ pub fn run(config: &Config, path: &Path) -> anyhow::Result<()> {
         format!("NFLOG group {group} cannot be read: CAP_NET_ADMIN is needed, and no other reader of the group may be there")
     })?;
     let nft = Nft::open(&wall.table, &wall.hooks, crate::targets::TABLE).context("asking for the wall")?;
+    let expected = wall.hash_file.as_deref().map(expected).transpose()?;
     if config.isolation.lockdown {
         let files = Files { read: Vec::new(), write: Vec::new(), no_connect: true };
         Lockdown { user: None, files: Some(files), calls: Calls::Connecting, keep: Keep::NetAdmin }.apply()?;
@@ -54,12 +57,33 @@ pub fn run(config: &Config, path: &Path) -> anyhow::Result<()> {
         let shutdown = Shutdown::new();
         shutdown.on_signals().context("listening for signals")?;
         println!("reading NFLOG group {group}, watching table {}", wall.table);
-        Watch { wall, nft, counts: State::default(), allowance: wall.packets_per_second, waiting: Vec::new(), stream: None }
+        Watch { wall, nft, expected, counts: State::default(), allowance: wall.packets_per_second, waiting: Vec::new(), stream: None }
             .serve(watched(nflog)?, &notifier, &shutdown)
             .await;
         notifier.stopping();
         Ok(())
     })
+}
+
+/// SHA-256 of the wall's chains and rules as they are loaded, hexadecimal.
+///
+/// # Errors
+/// One line: the kernel cannot be asked, or the table is not loaded.
+pub fn hash(wall: &WallConfig) -> anyhow::Result<String> {
+    let state = Nft::open(&wall.table, &wall.hooks, crate::targets::TABLE).context("asking for the wall: CAP_NET_ADMIN is needed")?.state();
+    match state.fault() {
+        Some(why) => anyhow::bail!("the wall does not stand: {why}"),
+        None => Ok(state.hash),
+    }
+}
+
+/// The hash somebody wrote down when the wall was deployed.
+fn expected(path: &Path) -> anyhow::Result<String> {
+    use std::io::Read as _;
+    let mut hash = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(1024).read_to_string(&mut hash));
+    read.with_context(|| format!("key wall.hash_file: {}: make it: glasshive-decoys wall --hash > {0}", path.display()))?;
+    Ok(hash.trim().to_owned())
 }
 
 /// In the runtime. The new way to register is unsafe for types that could close their descriptor early.
@@ -85,6 +109,7 @@ fn open_group(group: u16) -> io::Result<Socket> {
 struct Watch<'a> {
     wall: &'a WallConfig,
     nft: Nft,
+    expected: Option<String>,
     counts: State,
     allowance: u32,
     waiting: Vec<u8>,
@@ -138,7 +163,7 @@ impl Watch<'_> {
             }
         }
         let State { seen, skipped, lost, unreadable, .. } = self.counts;
-        let state = State { seen, skipped, lost, unreadable, ..self.nft.state() };
+        let state = State { seen, skipped, lost, unreadable, expected: self.expected.clone(), ..self.nft.state() };
         self.say(&Message::State(state));
         self.flush();
     }
@@ -244,6 +269,7 @@ async fn writable(stream: Option<&UnixStream>) -> bool {
 /// One logged packet as the kernel describes it.
 #[derive(Debug, Default)]
 struct Logged<'a> {
+    arp: bool,
     hook: u8,
     interface: Option<u32>,
     prefix: String,
@@ -253,7 +279,7 @@ struct Logged<'a> {
 }
 
 fn logged<'a>(message: &super::nfnetlink::Message<'a>) -> Result<Logged<'a>, ParseError> {
-    let mut logged = Logged::default();
+    let mut logged = Logged { arp: message.family() == ARP, ..Logged::default() };
     let (mut input, mut output) = (None, None);
     let mut attributes = message.attributes();
     while let Some((kind, value)) = attributes.next()? {
@@ -275,6 +301,9 @@ fn logged<'a>(message: &super::nfnetlink::Message<'a>) -> Result<Logged<'a>, Par
 
 impl Logged<'_> {
     fn packet(&self) -> Option<Packet> {
+        if self.arp {
+            return self.claim();
+        }
         let direction = match self.hook {
             0 | 1 => Direction::In,
             2 => Direction::Forward,
@@ -291,11 +320,33 @@ impl Logged<'_> {
             }
             address
         };
-        Some(Packet {
+        Some(self.told(direction, protocol, [without_port(layer.source), without_port(layer.destination)], icmp))
+    }
+
+    /// An ARP packet of Ethernet and IPv4 (RFC 826): somebody's word on who has an address.
+    fn claim(&self) -> Option<Packet> {
+        let direction = match self.hook {
+            0 => Direction::In,
+            1 => Direction::Out,
+            2 => Direction::Forward,
+            _ => return None,
+        };
+        let address = |at: usize| {
+            let bytes: [u8; 4] = self.payload.get(at..)?.first_chunk().copied()?;
+            Some(std::net::SocketAddr::from((bytes, 0)))
+        };
+        if self.payload.get(..6) != Some(&[0, 1, 8, 0, 6, 4]) {
+            return None;
+        }
+        Some(self.told(direction, 0, [address(14)?, address(24)?], None))
+    }
+
+    fn told(&self, direction: Direction, protocol: u8, [source, destination]: [std::net::SocketAddr; 2], icmp: Option<(u8, u8)>) -> Packet {
+        Packet {
             direction,
             protocol,
-            source: without_port(layer.source),
-            destination: without_port(layer.destination),
+            source,
+            destination,
             flags: if protocol == 6 { tcp_flags(self.payload) } else { 0 },
             icmp,
             interface: String::new(),
@@ -303,7 +354,7 @@ impl Logged<'_> {
             uid: self.uid,
             len: u32::try_from(self.payload.len()).unwrap_or(u32::MAX),
             bytes: hex(self.payload.get(..MAX_BYTES).unwrap_or(self.payload)),
-        })
+        }
     }
 }
 
@@ -354,6 +405,17 @@ mod tests {
             bytes: "45000021b2444000401174750a0800010a08000290310035000d143168656c6c6f".into(),
         };
         assert_eq!(packet, expected);
+    }
+
+    /// A gratuitous ARP answer of 02:00:00:00:00:66 that claims 10.66.7.10; whatever is cut off it is no claim.
+    #[test]
+    fn an_arp_claim_is_read() {
+        let payload = bytes("00010800060400020200000000660a42070a0200000000660a42070a");
+        let logged = |payload| Logged { arp: true, prefix: "glasshive-wall arp".into(), payload, ..Logged::default() };
+        let packet = logged(&payload).packet().unwrap();
+        assert_eq!((packet.direction, packet.protocol, packet.source), (Direction::In, 0, "10.66.7.10:0".parse().unwrap()));
+        assert_eq!((packet.destination, packet.len, packet.bytes), ("10.66.7.10:0".parse().unwrap(), 28, hex(&payload)));
+        assert!((0..payload.len()).all(|len| logged(&payload[..len]).packet().is_none()));
     }
 
     #[test]

@@ -50,11 +50,22 @@ second_layer() {
   return $status
 }
 
+reported() { python3 - "$work/inventory/verify-report.json" <<'END'
+import json, sys
+report = json.load(open(sys.argv[1]))
+assert [flow for flow in report["mirror"] if flow["packets_in"] > 0 and flow["packets_out"] > 0], report["mirror"]
+clocks = {node["node"]: node["clock_offset_ns"] for node in report["nodes"] if "clock_offset_ns" in node}
+assert {"n1", "n2", "s1"} <= clocks.keys(), clocks
+print(clocks)
+END
+}
+
 check "node -> outside blocked, attacker -> outside open (IPv4)" outside 4 203.0.113.9
 check "node -> outside blocked, attacker -> outside open (IPv6)" outside 6 2001:db8:ffff::9
+check "  … and such an attempt is told" until_true 10 tried_out
 check "node -> controller: its port only; none for the node that is dialled" controller_only
 check "management ssh: open for the operator, blocked for others, both families" management_ssh
 check "no pivot: segment -> management through a routing node is dropped and counted" pivot
 check "second layer: a node without its wall is held by the gateway, both families" second_layer
 check "verify play: all pairs, a visit seen, roles, report" play verify verify
-check "  … wrote its report" test -s "$work/inventory/verify-report.json"
+check "  … wrote its report: both directions of the mirror, clocks" reported

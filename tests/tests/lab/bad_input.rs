@@ -184,8 +184,8 @@ fn tokens_that_do_not_let_in() {
     };
     let join = |token: &str, state: &str| {
         let mut command = world.decoys(0, &["--state-dir"]).unwrap();
-        command.arg(dir.path().join(state)).args(["identity", "join", token]);
-        let output = run(command, None, LIMIT).unwrap();
+        command.arg(dir.path().join(state)).args(["identity", "join"]);
+        let output = run(command, Some(token.as_bytes()), LIMIT).unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(said.trim().lines().count(), 1, "{said}");
         (output.status.code(), said)

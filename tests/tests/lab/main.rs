@@ -246,10 +246,17 @@ fn bad_configuration() {
     let token = token["token"].as_str().unwrap().to_owned();
     let join = |token: &str, state: &str| {
         let mut command = world.decoys(0, &["--state-dir"]).unwrap();
-        command.arg(dir.path().join(state)).args(["identity", "join", token]);
+        let file = dir.path().join("token");
+        std::fs::write(&file, format!("{token}\n")).unwrap();
+        command.arg(dir.path().join(state)).args(["identity", "join"]).arg(file);
         let output = run(command, None, LIMIT).unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
+    // A token as an argument is in every user's list of processes: refused before anything is sent.
+    let exposed = run(world.decoys(0, &["identity", "join", &token]).unwrap(), None, LIMIT).unwrap();
+    let said = String::from_utf8_lossy(&exposed.stderr).into_owned();
+    assert_eq!((exposed.status.code(), said.trim().lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("standard input") && !said.contains(&token), "{said}");
     assert_eq!(join(&token, "late1").0, Some(0));
     let (code, said) = join(&token, "late2");
     assert_eq!((code, said.trim().lines().count()), (Some(1), 1), "{said}");

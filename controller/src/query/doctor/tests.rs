@@ -56,7 +56,8 @@ fn nodes_are_judged() {
         ),
         (json!({"wall": {"stands": true, "answering": true, "entry": false}}), Some(("its entry rules are not loaded", "check --nft"))),
         (json!({"wall": {"stands": true, "answering": true, "entry": true}}), None),
-        (json!({"paused": "no room"}), Some(("its journal cannot take more: no room", "free space"))),
+        // A paused journal explains its silence.
+        (json!({"paused": "no room", "received": time(ten)}), Some(("its journal cannot take more: no room", "free space"))),
         (json!({"state": "revoked", "loss_count": 1}), Some(("1 not kept within a day", "tail --kind loss"))),
         (json!({}), None),
     ];

@@ -57,7 +57,12 @@ pub enum Pressure {
     /// They may.
     #[default]
     Normal,
-    /// They wait until it is normal again.
+    /// They wait until open sessions have room in the queue again; records are taken and stored.
+    Crowded {
+        /// Why, in words for an operator.
+        why: String,
+    },
+    /// They wait until it is normal again; nothing is stored.
     Paused {
         /// Why, in words for an operator.
         why: String,

@@ -359,7 +359,7 @@ impl Writer {
         let now = match &self.paused {
             Some((why, _)) => Pressure::Paused { why: why.clone() },
             None if self.crowded => {
-                Pressure::Paused { why: "the journal's queue is full; the disk is slower than the visitors".to_owned() }
+                Pressure::Crowded { why: "the journal's queue is full; the disk is slower than the visitors".to_owned() }
             }
             None => Pressure::Normal,
         };

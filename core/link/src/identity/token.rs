@@ -40,6 +40,12 @@ impl Token {
     pub(crate) fn new(node: NodeName, pin: Pin) -> Result<Self, IdentityError> {
         Ok(Self { node, pin, secret: random()? })
     }
+
+    /// Whether somebody means `text` to be a token.
+    #[must_use]
+    pub fn looks_like(text: &str) -> bool {
+        text.trim_start().split_once('.').is_some_and(|(first, _)| first == PREFIX)
+    }
 }
 
 /// What the registry keeps of a secret.

@@ -110,6 +110,8 @@ async fn the_gate_follows_the_readers_word_and_its_silence() {
         (|state: &mut State| state.loaded = false) as fn(&mut State),
         |state| state.open = vec![Hook::Output],
         |state| state.error = Some("EPERM".into()),
+        // Somebody changed a rule.
+        |state| state.expected = Some("cd".into()),
     ] {
         say(&mut reader, &state(change)).await;
         daemon.gate.closed().await;
@@ -130,12 +132,12 @@ async fn the_gate_follows_the_readers_word_and_its_silence() {
     reader.write_all(b"{\"state\":7}\n").await.unwrap();
     daemon.gate.closed().await;
 
-    let told = daemon.records(Kind::Health, 13).await;
+    let told = daemon.records(Kind::Health, 15).await;
     let words: Vec<_> = told.iter().map(|(_, detail)| detail["message"].as_str().unwrap()).collect();
     assert_eq!(words[0], "the wall does not stand: its reader has said nothing yet; visitors are refused until it stands");
     assert_eq!(words[1], "the wall stands; visitors are answered");
     assert!(words[2].contains("table inet glasshive_wall is not loaded"), "{words:?}");
-    assert!(words[8].contains("its reader says nothing") && words[10].contains("its reader has gone"), "{words:?}");
+    assert!(words[10].contains("its reader says nothing") && words[12].contains("its reader has gone"), "{words:?}");
     assert_eq!(told[1].1["fields"]["default_drop"], true);
     assert_eq!(told[1].1["fields"]["entry"], true);
     daemon.stop.cancel();

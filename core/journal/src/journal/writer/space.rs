@@ -5,7 +5,7 @@ use crate::disk::Space;
 use crate::journal::config::clocks;
 use crate::journal::log::Expired;
 use glasshive_event::Kind;
-use glasshive_event::detail::{Gap, Loss};
+use glasshive_event::detail::{Gap, Health, Loss};
 use std::time::Instant;
 
 impl Writer {
@@ -24,7 +24,8 @@ impl Writer {
             let free = Space::of(&self.config.dir).map_or(0, |space| space.free);
             if free < need {
                 return Some(format!(
-                    "{} MiB free on the journal's disk, {} MiB must stay free; make room",
+                    "{}: {} MiB free on its disk, {} MiB must stay free; make room there",
+                    self.config.dir.display(),
                     free >> 20,
                     need.div_ceil(1 << 20)
                 ));
@@ -42,7 +43,18 @@ impl Writer {
     pub(super) fn pause(&mut self, why: String) {
         if self.paused.is_none() {
             tracing::error!(why, "the journal accepts nothing until this is over");
+            self.tell_pause(&why);
             self.paused = Some((why, Instant::now()));
+        }
+    }
+
+    /// The controller learns of a pause at its beginning: no heartbeat comes through until its end. The room for this
+    /// one record is what must stay free, or the reserve.
+    fn tell_pause(&mut self, why: &str) {
+        let fields = serde_json::Map::from_iter([("paused".to_owned(), why.into())]);
+        let health = Health { what: "paused".to_owned(), message: why.to_owned(), fields };
+        if self.write_own(Kind::Health, &health).is_err() {
+            tracing::warn!("the controller is not told of this pause before its end");
         }
     }
 
