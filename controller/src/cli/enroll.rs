@@ -14,8 +14,9 @@ use std::path::PathBuf;
   glasshive enroll edge-1 --net dmz --role sensor --ttl 15m
   glasshive enroll --sign edge-1.csr --net dmz --role decoys > edge-1.bundle
 
-A token lets NODE join once; give it on standard input, where no other user of the host sees it. It holds the pin of this controller's certificate authority,
-so that the node cannot be tricked by another. Enrolling a node anew voids what it had.")]
+A token lets NODE join once; give it on standard input, where no other user of the host sees it.
+It holds the pin of this controller's certificate authority, so that the node cannot be tricked
+by another. Enrolling a node anew voids what it had.")]
 pub(super) struct Args {
     /// Name of the node: a-z, 0-9, - and _
     #[arg(value_name = "NODE", required_unless_present = "sign", conflicts_with = "sign")]

@@ -333,6 +333,25 @@ async fn fewer_records_than_were_durable_begin_a_new_log() {
     assert_eq!(named(tmp.path(), "quarantine-").len(), 1);
 }
 
+/// A process that dies between two segments leaves the last one closed: the stop is unclean all the same.
+#[tokio::test]
+async fn a_closed_segment_alone_is_no_clean_stop() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (journal, handle, _) = open(config(tmp.path())).unwrap();
+    handle.append_durable(numbered(1)).await.unwrap();
+    journal.close().unwrap();
+    let state = tmp.path().join("state");
+    let text = std::fs::read_to_string(&state).unwrap();
+    for (stopped, clean) in [("\"stopped\":false", false), ("\"stopped\":null", true), ("\"stopped\":true", true)] {
+        std::fs::write(&state, text.replace("\"stopped\":true", stopped)).unwrap();
+        let (journal, _, report) = open(config(tmp.path())).unwrap();
+        assert_eq!((report.clean, report.recovered_last), (clean, 1), "{stopped}");
+        assert!(std::fs::read_to_string(&state).unwrap().contains("\"stopped\":false"), "it runs");
+        journal.close().unwrap();
+        assert_eq!(std::fs::read_to_string(&state).unwrap(), text);
+    }
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_and_closing_records_still_find_room() {
     let tmp = tempfile::tempdir().unwrap();

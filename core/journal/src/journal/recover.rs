@@ -89,6 +89,7 @@ pub(super) fn recover(config: &JournalConfig) -> Result<Recovered, JournalError>
     found.log.ensure_active()?;
     report.open_sessions = found.log.sessions.list();
     found.state.since.get_or_insert(found.log.last);
+    found.state.stopped = Some(false);
     found.state.write(dir).map_err(at)?;
     if put_back.is_some() {
         fs::remove_file(dir.join(RESTORED)).and_then(|()| disk::sync_dir(dir)).map_err(at)?;
@@ -170,8 +171,14 @@ fn examine(config: &JournalConfig, put_back: Option<PutBack>) -> Result<Found, J
         }
         (None, None) => LogId([0; 16]),
     };
-    let mut state =
-        state.filter(|state| state.log == id).unwrap_or(State { log: id, acknowledged: 0, durable: 0, since: None, superseded: false });
+    let mut state = state.filter(|state| state.log == id).unwrap_or(State {
+        log: id,
+        acknowledged: 0,
+        durable: 0,
+        since: None,
+        superseded: false,
+        stopped: None,
+    });
     if let Some(put_back) = put_back {
         state.superseded = true;
         state.since = (put_back == PutBack::Delivered).then_some(u64::MAX);
@@ -232,7 +239,7 @@ fn examine_closed(found: &mut Found, first: u64, next: u64) -> Result<(), Journa
 /// The newest segment: verified whole at every open, for the chain head and the open sessions.
 fn examine_active(found: &mut Found, first: u64) -> Result<(), JournalError> {
     let path = found.log.segment_path(first);
-    found.clean = segment::is_clean(&path);
+    found.clean = segment::is_clean(&path) && found.state.stopped != Some(false);
     found.log.active_first = first;
     let mut sessions = sessions_before(&found.log, first)?;
     let before = match found.log.closed.back() {

@@ -31,6 +31,10 @@ pub(super) struct State {
     /// The controller holds more of this log than is here: it cannot be continued.
     #[serde(default)]
     pub(super) superseded: bool,
+    /// The journal was closed as a whole. A process can also die between two segments, when the last one is closed.
+    /// `None` in what earlier builds wrote.
+    #[serde(default)]
+    pub(super) stopped: Option<bool>,
 }
 
 impl State {

@@ -398,6 +398,9 @@ impl Writer {
         if left > 0 {
             return Err(JournalError::NotStored(left, why.unwrap_or_default()));
         }
+        // Only now: dying before this is an unclean stop, whatever state the last segment is in.
+        self.state.stopped = Some(true);
+        self.save_state();
         Ok(())
     }
 }
