@@ -60,7 +60,10 @@ pub fn look(dir: &Path) -> Result<Found, SchemaError> {
             let number = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
             Some(number.ok_or_else(|| SchemaError::Damaged(path.clone()))?)
         }
-        Err(source) if source.kind() == io::ErrorKind::NotFound => dir.join(SEGMENTS).exists().then_some(UNSTAMPED),
+        // Also where the directory is none: making it says what is wrong with it.
+        Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            dir.join(SEGMENTS).exists().then_some(UNSTAMPED)
+        }
         Err(source) if source.kind() == io::ErrorKind::InvalidData => return Err(SchemaError::Damaged(path)),
         Err(source) => return Err(SchemaError::Io { path, source }),
     };
