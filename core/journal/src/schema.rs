@@ -60,7 +60,7 @@ pub fn look(dir: &Path) -> Result<Found, SchemaError> {
             let number = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end().parse().ok());
             Some(number.ok_or_else(|| SchemaError::Damaged(path.clone()))?)
         }
-        // A directory that is none is said where it is made.
+        // Also where the directory is none: making it says what is wrong with it.
         Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             dir.join(SEGMENTS).exists().then_some(UNSTAMPED)
         }

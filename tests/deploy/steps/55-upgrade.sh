@@ -24,8 +24,9 @@ none_lost() { # FILE
   [ "$lost" = 0 ] && [ "$twice" = 0 ] || { echo "of $(wc -l <"$1") sessions $lost are lost; $twice are there twice"; return 1; }
 }
 visit_arrives() { # PORT
-  at att python3 -c "import socket; socket.create_connection(('10.66.7.77', $1), 5).close()" || return 1
-  arrived() { sessions --since 10m --limit 10000 | found -F "\"destination\":{\"ip\":\"10.66.7.77\",\"port\":$1}"; }
+  local port=$1
+  at att python3 -c "import socket; socket.create_connection(('10.66.7.77', $port), 5).close()" || return 1
+  arrived() { sessions --since 10m --limit 10000 | found -F "\"destination\":{\"ip\":\"10.66.7.77\",\"port\":$port}"; }
   until_true 30 arrived
 }
 controller_first() {
