@@ -11,7 +11,7 @@ import time
 
 TEXT = open(sys.argv[1]).read()
 FIRST, LAST = "### Put up a whole deployment", "### What you can rely on"
-HOME = {"Add a sensor": "sensor", "Review": "ctl", "Set up a controller": "ctl"}
+HOME = {"Add a sensor": "sensor", "Review": "ctl", "Set up a controller": "ctl", "Back up, upgrade, rotate": "ctl"}
 # Receivers that exist here.
 PLACES = {"https://hooks.example.org/glasshive": "http://10.0.0.9:8090/hook", "10.99.0.5:6514": "10.0.0.9:8514", '"tls"': '"tcp"',
           "--host 10.0.0.5": "--host 10.66.0.50", "-o DIR": "-o /root/out", "2c909575": "{session}", "4f08ab21": "{finding}"}
@@ -89,6 +89,10 @@ def command(host, line):
         stdin = known.pop("token")
     if "tail -f" in line:
         line, fine = f"timeout 3 {line}", (124,)
+    if "glasshive restore" in line:
+        # A new host, as far as the controller can tell.
+        run(host, "systemctl stop glasshive-controller; mv /var/lib/glasshive/controller /root/before; "
+                  "install -d -m 0700 -o glasshive -g glasshive /var/lib/glasshive/controller")
     if "dpkg -i" in line:
         line = f"cd /bundle && DEBIAN_FRONTEND=noninteractive {line}"
     out = run(host, line, stdin, fine)
@@ -97,6 +101,14 @@ def command(host, line):
     if "--segment" in line:
         for other in ("ctl", "sensor"):
             run(other, "cat > /etc/glasshive/segment.toml", stdin=out)
+    if "glasshive restore" in line:
+        run(host, "systemctl start glasshive-controller")
+        for node in ("node1", "sensor1"):
+            wait(node, connected(node))
+        if known["session"] not in [row["session"] for row in rows("sessions --since 1h --limit 1000")]:
+            sys.exit("the restored controller does not know what was recorded before")
+    if line.startswith("glasshive rotate "):
+        wait("every node with the new roots", lambda: rows("rotate")[0]["behind"] == [])
     if line == "glasshive nodes":
         wait("node1", connected("node1"))
     if line == "systemctl enable --now glasshive-sensor":

@@ -41,7 +41,7 @@ node_room() {
   empty n1
   until_true 20 once $lan 6001 6002 && knock $lan 6003 && until_true 20 once $lan 6003 && until_true 20 doctor_content "node n1" disk || return 1
   inside c1 glasshive --json tail --since 5m --kind loss --node n1 | found accept_paused || { echo "the pause is not in the log"; return 1; }
-  inside c1 glasshive --json nodes | grep '"node":"n1"' | found '"gap_count":0'
+  [ "$(gaps)" = "$gaps_before" ] || { echo "$gaps_before gaps before, $(gaps) now"; return 1; }
 }
 
 # The controller's disk: nodes are told to wait and keep what they have.
@@ -81,9 +81,13 @@ plugged() {
   ip -n "$(ns sw)" link set v-n1-mgmt up
   until_true 60 linked n1 && until_true 30 once $lan 6011 6012 6013 6014 || return 1
   caught_up() { inside c1 glasshive --json nodes | grep '"node":"n1"' | found '"records_behind":0'; }
-  until_true 20 caught_up && inside c1 glasshive --json nodes | grep '"node":"n1"' | found '"gap_count":0'
+  until_true 20 caught_up || return 1
+  [ "$(gaps)" = "$gaps_before" ] || { echo "$gaps_before gaps before, $(gaps) now"; return 1; }
 }
 
+# A rollback has left some.
+gaps() { inside c1 glasshive --json nodes | grep '"node":"n1"' | grep -o '"gap_count":[0-9]*'; }
+gaps_before=$(gaps)
 full_since=$(date '+%F %T')
 check "a node's disk is full: doctor names host, path and remedy, exit code not 0" node_full
 check "  … its daemon says so in one line" one_line n1 glasshive-decoys "$full_since" "the journal accepts nothing until this is over"
