@@ -4,17 +4,18 @@
 # walked NUMBER TITLE STEP…: every step ran, well, and behind those of the number before.
 walk_at=0
 walked() {
-  local number=$1 title=$2 step line last=$walk_at status=ok said=""; shift 2
+  # Not the names check() has: it would see its own.
+  local number=$1 title=$2 step line last=$walk_at outcome=ok why=""; shift 2
   for step in "$@"; do
     line=$(awk -F'\t' -v step="$step" '$2 == step { print NR ":" $1; exit }' "$work/results.tsv")
     case $line in
-      *:ok) [ "${line%:*}" -gt "$walk_at" ] || { status=FAIL said="$said; out of order: $step"; } ;;
-      *) status=FAIL said="$said; $step: ${line:-did not run}" ;;
+      *:ok) [ "${line%:*}" -gt "$walk_at" ] || { outcome=FAIL why="$why; out of order: $step"; } ;;
+      *) outcome=FAIL why="$why; $step: ${line:-did not run}" ;;
     esac
     [ "${line%:*}" -le "$last" ] 2>/dev/null || last=${line%:*}
   done
   walk_at=$last
-  walk() { echo "${said#; }"; [ $status = ok ]; }
+  walk() { echo "${why#; }"; [ $outcome = ok ]; }
   check "walk $number: $title" walk
 }
 
