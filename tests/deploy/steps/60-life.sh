@@ -86,5 +86,12 @@ check "wall unloaded or stopped: decoys silent within 5 s, doctor says so, the c
 check "a node that boots again is walled, answers, is linked" rebooted
 check "a void token is refused in one line" token_once
 check "rotate: another authority in three steps, then new keys; nobody cut off" rotated
+# One node goes, the rest stays.
+removed_one() {
+  play gone reset --limit n2 || return 1
+  inside c1 glasshive --json nodes | grep '"node":"n2"' | found '"state":"revoked"' || { echo "n2 is not revoked"; return 1; }
+  inside n2 sh -c 'test ! -e /usr/bin/glasshive-decoys && test -d /var/lib/glasshive/decoys/journal' && linked n1 && answers
+}
+check "one node is removed and revoked; the others stay" removed_one
 check "reset takes all away but what was recorded" evidence_kept
 check "reset with the nets' names takes that too" forgotten
