@@ -13,7 +13,7 @@ fi
 demo="cc:gcc ssh:openssh-client sshpass:sshpass curl:curl lftp:lftp dig:bind9-dnsutils script:bsdutils asciinema:asciinema ip:iproute2 nft:nftables"
 # Only root captures packets, so only root needs what the demonstration does with them.
 [ "$(id -u)" -ne 0 ] || demo="$demo nmap:nmap sshd:openssh-server tcpdump:tcpdump tshark:tshark"
-tests="$demo python3:python3 rsyslogd:rsyslog setpriv:util-linux ping:iputils-ping mkfs.ext4:e2fsprogs nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet expect:expect tcpdump:tcpdump tshark:tshark"
+tests="$demo python3:python3 rsyslogd:rsyslog setpriv:util-linux ping:iputils-ping mkfs.ext4:e2fsprogs nmap:nmap sshd:openssh-server nginx:nginx-light telnet:inetutils-telnet expect:expect tcpdump:tcpdump tcpreplay:tcpreplay tshark:tshark"
 bench=$demo
 [ "$(id -u)" -ne 0 ] || bench="$bench dumpcap:wireshark-common netsniff-ng:netsniff-ng"
 # cargo-deb asks dpkg-shlibdeps; the deployment's hosts are booted from a root file system of their own.
