@@ -13,8 +13,8 @@ use std::path::PathBuf;
 The state directory must be empty; every file is held against the manifest, and a backup of a
 newer version is refused. Copy DIR/controller.toml to /etc/glasshive yourself. When the host has
 the address nodes know, they come back unaided and send again what they recorded since the backup.
-The controller begins a new log of its own. A node revoked after the backup is enrolled again:
-revoke it before you start the daemon's network.")]
+The controller begins a new log of its own. A node revoked after the backup is let in again:
+revoke it once more before you start the daemon.")]
 pub(super) struct Args {
     /// Directory `glasshive backup` made
     #[arg(value_name = "DIR")]
