@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 
 /// How often a start that lasts says so; each time it asks for four times as long.
 const STARTING: Duration = Duration::from_secs(15);
+/// For so long: a start that takes longer hangs.
+const STARTING_MOST: Duration = Duration::from_secs(3_600);
 
 /// A cheap handle on the process's end.
 #[derive(Debug, Clone, Default)]
@@ -164,7 +166,7 @@ impl Notifier {
     }
 
     /// Starts the daemon: while `start` is not done, asks the manager for another minute again and again, so that
-    /// recovering much data is not taken for a start that hangs (`TimeoutStartSec=`).
+    /// recovering much data is not taken for a start that hangs (`TimeoutStartSec=`). An hour at most.
     pub async fn starting<T>(&self, start: impl Future<Output = T>) -> T {
         let mut start = std::pin::pin!(start);
         let began = tokio::time::Instant::now();
@@ -173,7 +175,7 @@ impl Notifier {
             tokio::select! {
                 biased;
                 started = &mut start => return started,
-                _ = ticks.tick() => {
+                _ = ticks.tick(), if began.elapsed() < STARTING_MOST => {
                     let more = STARTING.saturating_mul(4).as_micros();
                     self.send(&format!("EXTEND_TIMEOUT_USEC={more}\nSTATUS=starting, for {} s now", began.elapsed().as_secs()));
                 }
