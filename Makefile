@@ -51,7 +51,9 @@ packages: prerequisites-deploy ## the three Debian packages and what hosts witho
 
 # GLASSHIVE_PROFILE=release deploys what users get; the test profile is built already where tests were.
 deploy-test: export GLASSHIVE_PROFILE ?= dev
+# Upgrades are between two builds; what that stamp means is told in tests/packages.sh.
 deploy-test: packages ## as root: a deployment by Ansible onto booted hosts, judged from the outside
+	GLASSHIVE_TEST_STAMP=0.2.0+2 tests/packages.sh
 	timeout --foreground 900 tests/deploy/run
 
 clean: ## remove what runs left behind, keep the build

@@ -32,8 +32,10 @@ fi
 [ -x target/tools/bin/cargo-deb ] ||
   $cargo install cargo-deb --version $cargo_deb --locked --quiet --root target/tools
 
-# The whole workspace: what `make build` or the tests built fits, with a choice of packages it would not.
-$cargo build --profile "$profile" --locked --workspace --bins
+# The whole workspace: what `make build` or the tests built fits, with a choice of packages it would not. One test beside,
+# the smallest: it chooses the features of libraries that the tests have, so that none is compiled once more.
+beside=() speed=(); [ "$profile" != dev ] || { beside=(--test tshark); speed=(--fast); }
+$cargo build --profile "$profile" --locked --workspace --bins "${beside[@]}"
 rm -rf "$stage" "$out"/*.deb "$out/MANIFEST"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s)
 export SOURCE_DATE_EPOCH
@@ -60,7 +62,7 @@ pages glasshive-controller glasshive -o
 version=()
 [ -z "${GLASSHIVE_TEST_STAMP:-}" ] || version=(--deb-version "${GLASSHIVE_TEST_STAMP%+*}-1")
 for package in glasshive-decoys glasshive-sensor glasshive-controller; do
-  target/tools/bin/cargo-deb -p $package --no-build --profile "$profile" --strip -q "${version[@]}" -o "$out/"
+  target/tools/bin/cargo-deb -p $package --no-build --profile "$profile" --strip -q "${speed[@]}" "${version[@]}" -o "$out/"
 done
 
 # What a minimal Debian 12 lacks of what they need, in an order in which it can be installed; downloaded once.

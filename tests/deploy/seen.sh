@@ -10,7 +10,25 @@ socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2).close()
 END
 }
 opened_in() { inside "$1" python3 -c "import socket; socket.create_connection(('$2', $3), timeout=2).close()"; }
-refused_in() { ! opened_in "$@" 2>/dev/null; }
+# shut at|inside HOST ADDRESS,PORT…: none of them comes about, all tried at once; names those that did.
+shut() { "$1" "$2" python3 - "${@:3}" <<'END'
+import select, socket, sys, time
+tries, end = {}, time.monotonic() + 2
+for target in sys.argv[1:]:
+    address, port = target.rsplit(",", 1)
+    one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    one.setblocking(False)
+    one.connect_ex((address, int(port)))
+    tries[one] = target
+opened = []
+while tries and (left := end - time.monotonic()) > 0:
+    for one in select.select([], list(tries), [], left)[1]:
+        target = tries.pop(one)
+        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+            opened.append(target)
+sys.exit(f"open: {' '.join(opened)}" if opened else 0)
+END
+}
 
 # banner ADDRESS PORT: first line a visitor from the segment is told.
 banner() { at att python3 - "$1" "$2" <<'END'

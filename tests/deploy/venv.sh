@@ -3,7 +3,8 @@
 source "$(dirname "$0")/lib.sh"
 
 wanted="ansible-core==2.19.* ansible-lint==26.* yamllint==1.*"
-[ "$(cat "$cache/venv/wanted" 2>/dev/null)" != "$wanted" ] || exit 0
+# One that was moved, or whose Python is gone, is made again.
+[ "$(cat "$cache/venv/wanted" 2>/dev/null)" != "$wanted" ] || ! "$cache/venv/bin/ansible" --version >/dev/null 2>&1 || exit 0
 rm -rf "$cache/venv"
 mkdir -p "$cache"
 python3 -m venv "$cache/venv"

@@ -4,26 +4,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use glasshive_tests::faults::load::{Load, PERSONA};
+use glasshive_tests::faults::load::{self, PERSONA};
 use glasshive_tests::faults::records;
 use glasshive_tests::process::{command, run_ok, until};
 use glasshive_tests::world::{Dial, LIMIT, Plan, World};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::Path;
 
 fn visit(world: &World, count: u64) {
-    let load = Load::default();
-    let address = SocketAddr::new(world.nodes[0].decoy, world.port(9100));
-    std::thread::scope(|scope| {
-        let visitor = scope.spawn(|| load.lane(address));
-        until("visits", LIMIT, || (load.done() >= count).then_some(())).unwrap();
-        load.end();
-        visitor.join().unwrap().unwrap();
-    });
-    assert_eq!(load.broken(), 0);
-    VISITS.fetch_add(load.done() as usize, std::sync::atomic::Ordering::Relaxed);
+    VISITS.fetch_add(load::visits(world, 9100, count).unwrap() as usize, std::sync::atomic::Ordering::Relaxed);
 }
 
 /// Visits so far.

@@ -4,28 +4,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use glasshive_tests::faults::load::{Load, PERSONA};
-use glasshive_tests::process::{command, run, run_ok, until};
+use glasshive_tests::faults::load::{PERSONA, visits};
+use glasshive_tests::process::{command, run, run_ok};
 use glasshive_tests::world::{Dial, LIMIT, Plan, World};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::Path;
 
 /// What an upgrade copies of a controller, and puts back; its own log is begun anew.
 const DATABASE: [&str; 4] = ["log", "summary", "fusion", "schema"];
 
 fn visit(world: &World, count: u64) -> usize {
-    let load = Load::default();
-    let address = SocketAddr::new(world.nodes[0].decoy, world.port(9100));
-    std::thread::scope(|scope| {
-        let visitor = scope.spawn(|| load.lane(address));
-        until("visits", LIMIT, || (load.done() >= count).then_some(())).unwrap();
-        load.end();
-        visitor.join().unwrap().unwrap();
-    });
-    assert_eq!(load.broken(), 0);
-    load.done() as usize
+    visits(world, 9100, count).unwrap() as usize
 }
 
 fn copy(from: &Path, to: &Path) {

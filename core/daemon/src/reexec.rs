@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// Set for a helper: the pid of the process that started it.
@@ -38,6 +39,8 @@ impl Helper {
             .args(arguments)
             .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // A terminal's Ctrl-C is for the daemon, which lets its helper go when it is done.
+            .process_group(0)
             .spawn()?;
         Ok(Self { child, stream: ours })
     }

@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 /// A reader says how the wall stands once a second; one that was silent for this long is gone.
 const SILENT: Duration = Duration::from_secs(3);
 const SECOND: Duration = Duration::from_secs(1);
+/// At the start, before a reader can have come: nothing is wrong yet.
+const NOTHING_YET: &str = "its reader has said nothing yet";
 
 /// How the wall stands, for heartbeats; filled by [`Wall::serve`].
 pub(super) type Standing = Arc<Mutex<Map<String, Value>>>;
@@ -104,7 +106,7 @@ impl Wall {
             last: None,
             told: None,
         };
-        books.stands(None, "its reader has said nothing yet").await;
+        books.stands(None, NOTHING_YET).await;
         let mut reader: Option<FramedRead<UnixStream, LinesCodec>> = None;
         let mut heard = tokio::time::Instant::now();
         let mut ticks = tokio::time::interval(SECOND);
@@ -134,6 +136,8 @@ impl Wall {
                     if reader.is_some() && heard.elapsed() > SILENT {
                         reader = None;
                         books.stands(None, "its reader says nothing").await;
+                    } else if books.last.is_none() && heard.elapsed() > SILENT {
+                        books.stands(None, "no reader has come: is glasshive-wall.service there?").await;
                     }
                     books.tick().await;
                 }
@@ -233,7 +237,7 @@ impl Books {
         let visitors = if answering { "visitors are answered" } else { "visitors are refused until it stands" };
         let message =
             if why.is_empty() { format!("the wall stands; {visitors}") } else { format!("the wall does not stand: {why}; {visitors}") };
-        if why.is_empty() {
+        if why.is_empty() || why == NOTHING_YET {
             tracing::info!("{message}");
         } else {
             tracing::error!("{message}");

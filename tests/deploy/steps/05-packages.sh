@@ -1,4 +1,4 @@
-# The packages themselves, in a root file system that is not booted: lint, install, upgrade, remove, purge.
+# The packages themselves, in a root file system that is not booted: install, upgrade, remove, purge.
 # shellcheck shell=bash
 
 jail=$work/chroot
@@ -11,16 +11,6 @@ root_up() {
   cp -r "$packages"/*.deb "$packages"/deps "$jail/m/bundle/"
 }
 root_down() { umount "$jail/m/proc" "$jail/m" && rm -rf "$jail"; }
-lint() { ! lintian --tag-display-limit 0 "$packages"/*.deb 2>/dev/null | grep '^E:'; }
-ansible_lint() {
-  mkdir -p "$work/lint/ansible_collections/glasshive"
-  cp -r "$root/ansible" "$work/lint/ansible_collections/glasshive/honeynet"
-  (
-    cd "$work/lint/ansible_collections/glasshive/honeynet"
-    export ANSIBLE_COLLECTIONS_PATH=$work/lint ANSIBLE_HOME=$work/ansible NO_COLOR=1 PATH=$cache/venv/bin:$PATH
-    yamllint --strict . && ansible-lint --offline --profile production
-  )
-}
 # in_void FUNCTION: with no network at all; whoever wanted one would fail.
 in_void() { export jail; export -f in_root "$1"; unshare -n bash -c "$1"; }
 installed() {
@@ -65,11 +55,6 @@ purged() {
   [ -z "$left" ] || { echo "left: $left"; return 1; }
 }
 
-# They need nothing of the rest: 58-readme.sh waits for them.
-check "lintian: no error" lint &
-lint_pid=$!
-check "yamllint, ansible-lint (production)" ansible_lint &
-ansible_lint_pid=$!
 root_up
 check "packages install without network" in_void installed
 check "  … their configurations are accepted as shipped" accepted

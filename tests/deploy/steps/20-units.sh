@@ -4,12 +4,12 @@
 score() { inside "$1" systemd-analyze security --no-pager --threshold="$3" "$2.service" >"$work/score" || { tail -1 "$work/score"; return 1; }; tail -1 "$work/score"; }
 # Every process of a unit but the keeper of its link has given up all capabilities.
 unprivileged() {
-  inside "$1" sh -c 'for pid in $(cat "/sys/fs/cgroup/system.slice/'"$2"'.service/cgroup.procs"); do
+  active "$1" "$2" && inside "$1" sh -c 'for pid in $(cat "/sys/fs/cgroup/system.slice/'"$2"'.service/cgroup.procs"); do
       tr "\0" " " <"/proc/$pid/cmdline" | grep -q link-keeper && continue
       grep -q "^CapEff:.0000000000000000$" "/proc/$pid/status" || { echo "$pid: $(cat "/proc/$pid/cmdline" | tr "\0" " ") $(grep CapEff "/proc/$pid/status")"; exit 1; }
     done'
 }
-limits() { inside "$1" systemctl show -p MemoryMax,TasksMax "$2.service" | found -v infinity; }
+limits() { [ "$(inside "$1" systemctl show -p MemoryMax,TasksMax "$2.service" | grep -cE '=[0-9]+$')" = 2 ]; }
 after_wall() {
   inside n1 systemctl show -p Requires,After glasshive-decoys.service | grep -c nftables.service | found -x 2
 }

@@ -54,10 +54,10 @@ wall_of() { inside n2 nft -s list table inet glasshive_wall | sha256sum; }
 ssh_open() { opened op 4 10.99.0.12 22 2>/dev/null; }
 locked_out() {
   before=$(wall_of) file_before=$(inside n2 sha256sum /etc/nftables.conf)
-  play locked site --limit n2 --tags honeywall -e '{"glasshive_admins": ["10.99.0.99"], "honeywall_rollback": 15}' >/dev/null 2>&1 &
+  play locked site --limit n2 --tags honeywall -e '{"glasshive_admins": ["10.99.0.99"], "honeywall_rollback": 6}' >/dev/null 2>&1 &
   local player=$!
-  shut() { ! ssh_open; }
-  until_true 60 shut || { echo "the bad ruleset was never loaded"; tail -20 "$work/play-locked.log"; return 1; }
+  ssh_shut() { ! ssh_open; }
+  until_true 60 ssh_shut || { echo "the bad ruleset was never loaded"; tail -20 "$work/play-locked.log"; return 1; }
   [ "$(wall_of)" != "$before" ] || return 1
   until_true 30 ssh_open || { echo "management stays away"; return 1; }
   [ "$(wall_of)" = "$before" ] || { echo "another ruleset is loaded"; return 1; }

@@ -85,6 +85,16 @@ check "  … and all nodes linked again" until_true 60 all_linked
 check "wall unloaded or stopped: decoys silent within 5 s, doctor says so, the capture goes on; back: told, too" wall_gone
 check "a node that boots again is walled, answers, is linked" rebooted
 check "a void token is refused in one line" token_once
+# Whoever stopped had brought its last word over: the link's process outlives the daemon's, and nothing was wrong.
+stopped_well() {
+  local one host unit
+  for one in n1:glasshive-decoys n2:glasshive-decoys s1:glasshive-sensor; do
+    IFS=: read -r host unit <<<"$one"
+    inside "$host" systemctl restart "$unit" && until_true 20 linked "$host" || return 1
+    ! inside "$host" journalctl -u "$unit" -o cat | grep -F "the link's keeper ended" || { echo "$host: its link ended first"; return 1; }
+  done
+}
+check "stopped and started: each link was the last to go" stopped_well
 check "rotate: another authority in three steps, then new keys; nobody cut off" rotated
 # One node goes, the rest stays.
 removed_one() {

@@ -1,5 +1,7 @@
 //! Visitors that connect without pause and know what became of each try.
 
+use crate::process::until;
+use crate::world::{LIMIT, World};
 use anyhow::Context as _;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -90,6 +92,20 @@ impl Load {
         }
         Ok(visits)
     }
+}
+
+/// At least `count` visits to that port of the first node's decoy, every one carried through; how many there were.
+pub fn visits(world: &World, port: u16, count: u64) -> crate::Result<u64> {
+    let (load, address) = (Load::default(), SocketAddr::new(world.nodes.first().context("a node")?.decoy, world.port(port)));
+    std::thread::scope(|scope| {
+        let visitor = scope.spawn(|| load.lane(address));
+        let waited = until("visits", LIMIT, || (load.done() >= count).then_some(()));
+        load.end();
+        visitor.join().map_err(|_| anyhow::anyhow!("the visitor panicked"))??;
+        waited
+    })?;
+    anyhow::ensure!(load.broken() == 0, "{} visits were cut", load.broken());
+    Ok(load.done())
 }
 
 /// The wall clock, nanoseconds UTC.

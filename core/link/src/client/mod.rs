@@ -54,7 +54,8 @@ impl ClientConfig {
             controllers,
             product: glasshive_journal::build::version().into(),
             handshake: Duration::from_secs(10),
-            pause: (Duration::from_millis(500), Duration::from_secs(60)),
+            // The controller is one, and somebody who has mended it looks at the screen.
+            pause: (Duration::from_millis(500), Duration::from_secs(5)),
             ping: Duration::from_secs(15),
             idle: Duration::from_secs(45),
         }
@@ -187,7 +188,7 @@ async fn dial<S: BlockSource>(node: &Node<S>, channel: Channel, shutdown: &Cance
                 Err(error) => error,
             };
             // A connection that lasted and broke is tried again soon; one that is refused again and again is not.
-            let healthy = begun.elapsed() > Duration::from_secs(60);
+            let healthy = begun.elapsed() > node.config.pause.1;
             if channel == Channel::Main {
                 node.failed(&error);
             }

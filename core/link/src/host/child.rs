@@ -10,13 +10,9 @@ use glasshive_daemon::lockdown::{Calls, Files, Lockdown};
 use glasshive_daemon::net::{TcpOptions, listen_tcp};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-/// Longest pause between tries to reach the controller.
-const RETRY: Duration = Duration::from_secs(15);
 
 impl Host {
     /// The link's process's own main: proves the identity to the controller, sends what the journal
@@ -54,7 +50,6 @@ impl Host {
         let controllers = self.link.controller.iter().map(ToString::to_string).collect();
         let mut config = ClientConfig::new(identity.clone(), controllers);
         config.product = self.product.clone();
-        config.pause.1 = RETRY;
         let (status, seen) = watch::channel(LinkStatus::default());
         let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock));
         let report = source.report(seen, identity);

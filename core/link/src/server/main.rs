@@ -22,7 +22,7 @@ const QUEUE: usize = 2 * BATCHES + 2;
 /// One batch may exceed the credit by itself, and frames have heads.
 const SLACK: u64 = 2 * BATCH as u64;
 /// A full store is asked again after this.
-const FULL: Duration = Duration::from_secs(30);
+const FULL: Duration = Duration::from_secs(10);
 
 /// What the worker tells the reader.
 enum Told {

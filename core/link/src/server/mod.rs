@@ -69,7 +69,7 @@ impl Default for ServerConfig {
             ping: Duration::from_secs(15),
             idle: Duration::from_secs(45),
             joins_per_minute: 10,
-            pause: (Duration::from_millis(500), Duration::from_secs(60)),
+            pause: (Duration::from_millis(500), Duration::from_secs(5)),
         }
     }
 }
@@ -375,7 +375,8 @@ async fn keep_dialling<I: Ingest>(shared: &Arc<Shared<I>>, node: &NodeName, addr
         if channel == Channel::Main {
             shared.nodes.failed(node, &error.to_string());
         }
-        let healthy = begun.elapsed() > Duration::from_secs(60);
+        // One that lasted longer than the longest pause and broke may be tried again soon without harm.
+        let healthy = begun.elapsed() > shared.config.pause.1;
         attempt = if healthy { 0 } else { attempt.saturating_add(1) };
         tokio::select! {
             () = shared.stop.cancelled() => return,

@@ -101,6 +101,14 @@ fn packet(source: &str) -> Message {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_never_comes_is_told() {
+    let daemon = Daemon::start(None).await;
+    let told = daemon.records(Kind::Health, 2).await;
+    let words: Vec<_> = told.iter().map(|(_, detail)| detail["message"].as_str().unwrap()).collect();
+    assert!(words[0].contains("has said nothing yet") && words[1].contains("no reader has come"), "{words:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gate_follows_the_readers_word_and_its_silence() {
     let daemon = Daemon::start(None).await;
     let mut reader = daemon.connect().await;
