@@ -82,22 +82,24 @@ pub struct Conn {
     counters: Arc<Counters>,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Our side is closed: saying so again would cost a call and change nothing.
+    closed: bool,
 }
 
 impl Conn {
     /// A stream connection; `prefix` is read before the stream.
     pub fn stream(stream: impl Duplex + 'static, counters: Arc<Counters>, idle: Duration) -> Self {
-        Self { io: Io::Stream(Box::new(stream)), prefix: Bytes::new(), counters, idle, timer: None }
+        Self { io: Io::Stream(Box::new(stream)), prefix: Bytes::new(), counters, idle, timer: None, closed: false }
     }
 
     /// [`Conn::stream`] for a stream already boxed.
     pub fn boxed(stream: Box<dyn Duplex>, counters: Arc<Counters>, idle: Duration) -> Self {
-        Self { io: Io::Stream(stream), prefix: Bytes::new(), counters, idle, timer: None }
+        Self { io: Io::Stream(stream), prefix: Bytes::new(), counters, idle, timer: None, closed: false }
     }
 
     /// A datagram connection: incoming datagrams of one tuple, and where answers go.
     pub fn datagram(rx: mpsc::Receiver<Bytes>, sink: Arc<dyn DatagramSink>, counters: Arc<Counters>, idle: Duration) -> Self {
-        Self { io: Io::Datagram { rx, sink }, prefix: Bytes::new(), counters, idle, timer: None }
+        Self { io: Io::Datagram { rx, sink }, prefix: Bytes::new(), counters, idle, timer: None, closed: false }
     }
 
     /// Whether this is a datagram connection.
@@ -265,9 +267,14 @@ impl AsyncWrite for Conn {
         }
     }
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().io {
-            Io::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Datagram { .. } => Poll::Ready(Ok(())),
+        let this = self.get_mut();
+        match &mut this.io {
+            Io::Stream(stream) if !this.closed => {
+                let done = Pin::new(stream).poll_shutdown(cx);
+                this.closed = matches!(done, Poll::Ready(Ok(())));
+                done
+            }
+            _ => Poll::Ready(Ok(())),
         }
     }
 }

@@ -74,6 +74,8 @@ pub struct Counts {
 /// Accepts on one TCP listener until the daemon stops. `fixed` names the service of a plain listener;
 /// a transparent one is looked up by the address the visitor meant.
 pub async fn serve_tcp(mut listener: TcpListener, entry: Arc<Entry>, fixed: Option<Target>) {
+    // What is accepted inherits it: one call instead of one a connection.
+    let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
     let mut accepting = entry.accepting.clone();
     loop {
         if !entry.gate.is_open() {
@@ -150,7 +152,6 @@ async fn ready(accepting: &mut watch::Receiver<bool>, slots: &Arc<Semaphore>) ->
 async fn handle(mut stream: TcpStream, source: SocketAddr, entry: &Arc<Entry>, fixed: Option<Target>) {
     // The address comes from accept(): after an early reset the kernel no longer knows the peer.
     let Ok(local) = stream.local_addr() else { return };
-    let _ = stream.set_nodelay(true);
     let wire = Tuple { source: source.into(), destination: local.into() };
     let conn_id = client_isn(&stream)
         .map(|isn| ConnId::derive(&entry.recorder.net, Transport::Tcp.number(), wire.source.into(), wire.destination.into(), isn));

@@ -20,6 +20,7 @@ use glasshive_event::text::hex;
 use glasshive_event::{Body, ConnId, Endpoint, Envelope, Kind, SessionId, Transport, Tuple, WireText};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -150,10 +151,7 @@ impl Session {
         depth: u8,
         target: Option<String>,
     ) -> Self {
-        let mut random = [0u8; 10];
-        // Without randomness the kernel would not run; a zero id still keeps its time.
-        let _ = getrandom::fill(&mut random);
-        let id = SessionId::new(recorder.clock.wall_ns(), random);
+        let id = SessionId::new(recorder.clock.wall_ns(), random());
         let opened_mono = recorder.clock.mono_ns();
         let cap = decoy.limits.stream_bytes;
         Self(Arc::new(Inner {
@@ -544,6 +542,19 @@ pub fn clip(bytes: &[u8]) -> WireText {
     WireText::from_bytes(bytes.get(..bytes.len().min(CLIP)).unwrap_or_default())
 }
 
+/// Random bytes of an id, drawn from the kernel for many ids at a time.
+fn random() -> [u8; 10] {
+    thread_local!(static DRAWN: Cell<([u8; 250], usize)> = const { Cell::new(([0; 250], 0)) });
+    let (mut bytes, mut left) = DRAWN.get();
+    if left == 0 {
+        // Without randomness the kernel would not run; a zero id still keeps its time.
+        left = if getrandom::fill(&mut bytes).is_ok() { bytes.len() } else { 0 };
+    }
+    let id = bytes.get(..left).and_then(|drawn| drawn.last_chunk().copied()).unwrap_or_default();
+    DRAWN.set((bytes, left.saturating_sub(id.len())));
+    id
+}
+
 /// Serves one session from open to close: the one place where sessions begin and end.
 ///
 /// A panic of the service becomes `reason: panic`; the session's deadline and the shutdown token end
@@ -587,3 +598,12 @@ fn outcome(done: std::thread::Result<Outcome>) -> (&'static str, Option<String>)
 
 /// A [`BoxFuture`] of a service.
 pub type Serving = BoxFuture<'static, Outcome>;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn random_parts_of_ids_differ() {
+        let drawn: std::collections::BTreeSet<_> = (0..1000).map(|_| super::random()).collect();
+        assert_eq!(drawn.len(), 1000);
+    }
+}

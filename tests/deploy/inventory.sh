@@ -1,6 +1,7 @@
-# Writes the inventory of the lab; two nets, in both dial directions.
+# Writes the inventory of the lab: net lan, and when it is named net edge, whose node is dialled.
 # shellcheck shell=bash
 
+# inventory [edge]
 inventory() {
   local dir=$work/inventory
   mkdir -p "$dir/personas"
@@ -24,8 +25,8 @@ other_ports = "answer"
 [service.generic_tcp]
 ports = [9100]
 END
-  python3 - >"$dir/hosts.yml" <<'END'
-import json
+  python3 - "$@" >"$dir/hosts.yml" <<'END'
+import json, sys
 def dark(net4, net6):
     return [f"{net4}.{last}" for last in range(32, 96)] + [f"{net6}::{last:x}" for last in range(0x20, 0x60)]
 def node(host, net, four, six, **more):
@@ -37,13 +38,14 @@ def node(host, net, four, six, **more):
     return {"ansible_host": f"10.99.0.1{last}", "glasshive_net": net, "glasshive_management_address": f"10.99.0.1{last}",
             "glasshive_management_more": [f"fd99::1{last}"], "glasshive_decoy_interfaces": ["dcy"],
             "glasshive_segment_addresses": [f"{four}.0.1{last}", f"{six}::1{last}"], "glasshive_decoys": decoys, **more}
+decoys = {"n1": node("n1", "lan", "10.66", "fd66")}
+if "edge" in sys.argv:
+    decoys["n2"] = node("n2", "edge", "10.67", "fd67", glasshive_dial="controller")
 print(json.dumps({"all": {"children": {
     "controllers": {"hosts": {"c1": {"ansible_host": "10.99.0.10", "glasshive_management_address": "10.99.0.10",
         "controller_notify": {"min_severity": "high", "check": "2s", "webhook": {"url": "http://10.99.0.2:8090/hook"},
             "syslog": {"address": "10.99.0.2:8514", "transport": "tcp"}}}}},
-    "decoys": {"hosts": {
-        "n1": node("n1", "lan", "10.66", "fd66"),
-        "n2": node("n2", "edge", "10.67", "fd67", glasshive_dial="controller")}},
+    "decoys": {"hosts": decoys},
     "sensors": {"hosts": {"s1": {"ansible_host": "10.99.0.13", "glasshive_net": "lan", "glasshive_management_address": "10.99.0.13",
         "glasshive_sensor_interface": "cap", "sensor_ring_quota": "512 MiB"}}},
     "gateways": {"hosts": {"gw": {"ansible_host": "10.99.0.14", "glasshive_management_address": "10.99.0.14",
@@ -62,7 +64,7 @@ glasshive_controller_address: 10.99.0.10
 glasshive_personas: ["$dir/personas/web.toml", "$dir/personas/dark.toml"]
 glasshive_nets:
   lan: {vantage: inside, owner: blue team, purpose: acceptance, legal_basis: own lab, retention: 30d, pause_criteria: never}
-  edge: {vantage: edge, owner: blue team, purpose: acceptance, legal_basis: own lab, retention: 14d, pause_criteria: never}
+$([ "${1:-}" != edge ] || echo '  edge: {vantage: edge, owner: blue team, purpose: acceptance, legal_basis: own lab, retention: 14d, pause_criteria: never}')
 glasshive_outside: [203.0.113.9, "2001:db8:ffff::9"]
 END
   cat >"$work/ansible.cfg" <<END

@@ -20,12 +20,23 @@ untouched() { for name in $hosts; do inside "$name" test ! -e /etc/glasshive || 
 play_unchanged() { play "$@" && unchanged "$1"; }
 
 # What people agree to stands in the output: scope, owner, purpose, legal basis, retention, pause criteria.
-termed() {
-  local said; said=$(tr '\n' ' ' <"$work/play-first.log" | tr -s ' ')
-  for words in 'net lan (inside): owner blue team' 'net edge (edge): owner blue team' 'purpose acceptance; legal basis own lab' 'kept 30d; paused never' 'kept 14d; paused never'; do
+termed() { # LABEL WORDS…
+  local said words label=$1; shift
+  said=$(tr '\n' ' ' <"$work/play-$label.log" | tr -s ' ')
+  for words in 'purpose acceptance; legal basis own lab' "$@"; do
     found -F "$words" <<<"$said" || { echo "not printed: $words"; return 1; }
   done
-  [ "$(recap first failed)" = 0 ] && [ "$(recap first unreachable)" = 0 ]
+  [ "$(recap "$label" failed)" = 0 ] && [ "$(recap "$label" unreachable)" = 0 ]
+}
+lan_termed() { termed first 'net lan (inside): owner blue team' 'kept 30d; paused never' && ! grep 'net edge' "$work/play-first.log"; }
+# Another net, while the first goes on: its node is linked, and nothing changed on the hosts of the first.
+net_added() {
+  play added site && termed added 'net edge (edge): owner blue team' 'kept 14d; paused never' || return 1
+  local name
+  for name in n1 s1; do
+    sed -n '/^PLAY RECAP/,$p' "$work/play-added.log" | grep "^$name " | found 'changed=0 ' || { grep -B3 "^changed: .$name" "$work/play-added.log"; return 1; }
+  done
+  all_linked && banner 10.67.7.10 22
 }
 
 # A TCP or UDP packet the wall did not let out would be told.
@@ -38,12 +49,14 @@ check "a net without retention is refused: file, key, remedy; no host touched" d
 check "site --check on clean hosts" play clean site --check
 check "  … changed nothing" untouched
 check "site: first converge" play first site -vv
-check "  … printed every net's terms, nothing failed" termed
+check "  … printed every net's terms, nothing failed" lan_termed
 check "  … nothing dialled out: no node tried to leave" quiet
-check "site again: changed=0" play_unchanged second site
-# Goes on while the steps that only look do; 35-checked.sh says what came of it.
+inventory edge
+check "a net is added: its node is linked, nothing changes where the first one is" net_added
+# Beside, and while the steps that only look go on; 35-checked.sh says what came of it.
 play checked site --check >"$work/checked.log" 2>&1 &
 checked_pid=$!
+check "site again: changed=0" play_unchanged second site
 # A token looks like this; none may be found in what the plays printed, with the most words they have, nor in what the
 # hosts' journals kept of it. A real one, printed by a task without no_log, is found: the search would see it.
 token_shape='gh1\.[a-z0-9_-]+\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}'
