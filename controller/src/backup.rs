@@ -92,18 +92,23 @@ pub fn restore(from: &Path, config: &Config) -> Result<Copied, Failure> {
     let work = state.join(WORK);
     let meta = fs::metadata(state).map_err(at(state))?;
     let owner = rustix::process::geteuid().is_root().then(|| (meta.uid(), meta.gid()));
+    let mut moved = Vec::new();
     let restored = put_back(from, &work, expected, owner).and_then(|copied| {
         // The identity last: with it the state is whole.
         let mut names: Vec<_> = fs::read_dir(&work).map_err(at(&work))?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         names.sort_by_key(|name| name == "identity");
         for name in names {
             fs::rename(work.join(&name), state.join(&name)).map_err(at(state))?;
+            moved.push(state.join(name));
         }
         fs::remove_dir(&work).map_err(at(&work))?;
         File::open(state).and_then(|dir| dir.sync_all()).map_err(at(state))?;
         Ok(copied)
     });
     if restored.is_err() {
+        for path in moved {
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        }
         let _ = fs::remove_dir_all(&work);
     }
     restored
