@@ -10,7 +10,6 @@ use crate::world::{Dial, PERSONA, Plan, World};
 use anyhow::{Context as _, ensure};
 use glasshive_journal::store::{NodeBatch, StoreConfig, StoreHandle};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -29,8 +28,6 @@ pub(super) static BENCH: Bench = Bench {
 const NODES: u8 = 50;
 /// Visits a batch: the link sends about 256 KiB, which is 500 to 700 events.
 const BATCH: u64 = 50;
-/// Batches of one node on their way at once, as the link's credit allows.
-const IN_FLIGHT: usize = 8;
 /// Name of the control.
 const FILE: &str = "bare file";
 const LISTS: [(&str, &[&str]); 6] = [
@@ -160,30 +157,14 @@ fn batches(nodes: &mut [Node], visits: u64, at: impl Fn(u64) -> i64) -> crate::R
     Ok(all)
 }
 
-/// All nodes at once, each with several batches on their way.
+/// All nodes at once, each waiting for the answer to a batch before it sends the next, as the link's server does.
 async fn append(handle: &StoreHandle, chunk: Vec<Vec<NodeBatch>>) -> crate::Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for batches in chunk {
         let handle = handle.clone();
         tasks.spawn(async move {
-            let mut waiting = VecDeque::new();
             for batch in batches {
-                let handle = handle.clone();
-                let mut append = Box::pin(async move { handle.append(batch).await });
-                // Polled once, so that the batches are queued in order.
-                if let std::task::Poll::Ready(done) = std::future::poll_fn(|cx| std::task::Poll::Ready(append.as_mut().poll(cx))).await {
-                    done?;
-                } else {
-                    waiting.push_back(append);
-                }
-                if waiting.len() >= IN_FLIGHT
-                    && let Some(first) = waiting.pop_front()
-                {
-                    first.await?;
-                }
-            }
-            for append in waiting {
-                append.await?;
+                handle.append(batch).await?;
             }
             crate::Result::Ok(())
         });
