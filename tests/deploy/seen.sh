@@ -24,8 +24,12 @@ opened = []
 while tries and (left := end - time.monotonic()) > 0:
     for one in select.select([], list(tries), [], left)[1]:
         target = tries.pop(one)
-        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+        # Only a connection has another end; one that failed at once has no error left to ask for.
+        try:
+            one.getpeername()
             opened.append(target)
+        except OSError:
+            pass
 sys.exit(f"open: {' '.join(opened)}" if opened else 0)
 END
 }

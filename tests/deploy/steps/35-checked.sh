@@ -1,4 +1,4 @@
-# What came of the check of a deployment, and what would have disturbed it.
+# What came of the second run and the check of a deployment, and what would have disturbed them.
 # shellcheck shell=bash
 
 checked_status=0 second_status=0

@@ -68,7 +68,7 @@ back_with_copies() {
     grep -q 'the newer database is kept as' "$work/play-rollback.log"
 }
 
-check "another version and schema is there, from the same tree" another
+check "another version and schema is there, built after the packages" another
 check "upgrade: the controller first; nodes of the version before go on" controller_first
 check "  … the nodes; copies are made, nothing lost" nodes_follow
 check "  … the program of before refuses the newer database" older_refuses

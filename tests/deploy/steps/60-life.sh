@@ -85,7 +85,7 @@ check "  … and all nodes linked again" until_true 60 all_linked
 check "wall unloaded or stopped: decoys silent within 5 s, doctor says so, the capture goes on; back: told, too" wall_gone
 check "a node that boots again is walled, answers, is linked" rebooted
 check "a void token is refused in one line" token_once
-# Whoever stopped had brought its last word over: the link's process outlives the daemon's, and nothing was wrong.
+# The link's process outlives its daemon, so that it can bring the last words over; every stop of the run is looked at.
 stopped_well() {
   local one host unit
   for one in n1:glasshive-decoys n2:glasshive-decoys s1:glasshive-sensor; do
