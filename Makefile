@@ -36,9 +36,9 @@ test: prerequisites-test lint ## formats, lints, tests with reduced numbers: wha
 	$(CARGO) build --workspace --bins --tests --locked
 	$(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=4
 
-soak: prerequisites-test ## the full numbers; takes long, its table belongs in tests/SOAK.md
-	$(CARGO) build --release --workspace --bins --locked
-	GLASSHIVE_CONNECTIONS=100000 GLASSHIVE_FUZZ=1000000 GLASSHIVE_KILLS=200 GLASSHIVE_IMAGES=100 $(CARGO) test --release --workspace --locked -- --nocapture
+soak: prerequisites-test ## the full numbers, over an hour; what is seen belongs in tests/SOAK.md
+	$(CARGO) build --workspace --bins --tests --locked
+	CARGO=$(CARGO) tests/soak.sh
 
 # BENCH="--full --only store": flags of `glasshive-lab bench`; --peers measures other products too.
 bench: build ## throughput, memory and latency beside controls; a table, and JSON under run/bench/

@@ -34,8 +34,7 @@ pub(super) async fn run(_: Args, shell: &mut Shell) -> Result<(), Failure> {
         rows.extend(of("net").iter().map(|net| [String::new(), format!("net {}", shown(net, "net")), join(net)]));
         rows.extend(of("fusion").iter().map(|status| [String::new(), "fusion".to_owned(), fusion(status)]));
         rows.extend(of("notify").iter().map(|channel| [String::new(), format!("notify {}", shown(channel, "channel")), notify(channel)]));
-        let full = of("store").iter().any(|store| store.get("full") == Some(&Value::Bool(true)));
-        rows.push([String::new(), "store".to_owned(), if full { "FULL".to_owned() } else { "has room".to_owned() }]);
+        rows.extend(of("store").iter().map(|status| [String::new(), "store".to_owned(), store(status)]));
         shell.out.line("")?;
         story(&rows, shell.out.width).lines().try_for_each(|line| shell.out.line(line))?;
         shell.out.line("")?;
@@ -87,6 +86,15 @@ fn join(net: &Value) -> String {
         share("flow_rate"),
         plural(number(net, "flows"), "completed connection"),
     )
+}
+
+/// Room, and how many stored records no list shows yet.
+fn store(status: &Value) -> String {
+    let room = if status.get("full") == Some(&Value::Bool(true)) { "FULL" } else { "has room" };
+    match status.get("behind").and_then(Value::as_u64) {
+        None | Some(0) => room.to_owned(),
+        Some(behind) => format!("{room}; lists are {behind} records behind"),
+    }
 }
 
 fn fusion(status: &Value) -> String {

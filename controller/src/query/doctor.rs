@@ -141,7 +141,7 @@ pub(crate) async fn examine(cx: &Context) -> Examined {
         None => troubles.add("down", "controller", "the daemon is down; this was read from disk", "start glasshive serve"),
     }
     let tampered = cx.store.tampered();
-    items.push(json!({"type": "store", "full": cx.store.is_full(), "tampered": tampered.len()}));
+    items.push(json!({"type": "store", "full": cx.store.is_full(), "behind": cx.store.behind(), "tampered": tampered.len()}));
     if let (Some(why), false) = (unread, cx.store.is_full()) {
         troubles.add("store", "store", format!("it cannot be read: {why}"), "see what is wrong with its disk; glasshive's log says more");
     }

@@ -18,7 +18,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn parts(dir: &std::path::Path) -> Vec<String> {
     let names = std::fs::read_dir(dir.join("summary")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| name.starts_with("20") && !name.ends_with(".sources")).collect();
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("20") && !name.contains('.')).collect();
     names.sort();
     names
 }

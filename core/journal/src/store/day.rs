@@ -8,13 +8,14 @@ use super::fold::{self, Detail, Event, HOUR_NS};
 use super::keys::{self, Posting};
 use super::log::StoredGap;
 use super::rows::{self, CredentialRow, FileRow, GapRow, HourRow, NodeRow, Row, SessionRow, SourceRow, UserRow};
+use super::tops::Tops;
 use crate::segment::{Batch, Segment};
 use glasshive_event::detail::{File, Login};
 use glasshive_event::{Kind, LogId, SessionId, Timestamp};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Nanoseconds of a day.
@@ -205,6 +206,7 @@ pub(crate) struct DayWork {
     sources: Table<SourceRow>,
     users: Table<UserRow>,
     nodes: Table<NodeRow>,
+    tops: Arc<Mutex<Tops>>,
     /// Keys without a value that are new since the last commit.
     marks: HashSet<Vec<u8>>,
     pub(crate) extent: Extent,
@@ -215,7 +217,7 @@ pub(crate) struct DayWork {
 
 impl DayWork {
     /// Takes a day up where its stored positions say.
-    pub(crate) fn new(segment: Arc<Segment>) -> Result<Self, StoreError> {
+    pub(crate) fn new((segment, tops): (Arc<Segment>, Arc<Mutex<Tops>>)) -> Result<Self, StoreError> {
         let mut positions = BTreeMap::new();
         let (low, high) = keys::span(&[keys::POSITION], 16);
         for entry in segment.range(&low[..]..=&high[..]) {
@@ -240,6 +242,7 @@ impl DayWork {
             sources: Table::new(keys::SOURCE),
             users: Table::new(keys::USER),
             nodes: Table::new(keys::NODE),
+            tops,
             marks: HashSet::new(),
             changed: Instant::now(),
             dirty: false,
@@ -322,7 +325,12 @@ impl DayWork {
         let judgement = matches!(event.kind, Some(Kind::Finding | Kind::Audit | Kind::Blocked));
         let source = event.envelope.source().map(|end| end.ip).filter(|_| !judgement);
         if let Some(ip) = source {
-            self.sources.change(&self.segment, &[&keys::ip16(ip)], |row| fold::fold_source(row, event, ip))?;
+            let mut sessions = 0;
+            self.sources.change(&self.segment, &[&keys::ip16(ip)], |row| {
+                fold::fold_source(row, event, ip);
+                sessions = row.counts.sessions;
+            })?;
+            self.tops().sources.note(keys::ip16(ip), sessions);
         }
         match &event.detail {
             Detail::Login(login) => self.login(event, login, source),
@@ -391,7 +399,13 @@ impl DayWork {
         let pivot = login.secret_pivot.as_deref().unwrap_or_default();
         let credential = keys::parts16(&[&user, pivot.as_bytes(), login.secret_kind.as_bytes()]);
         self.credentials.change(&self.segment, &[&credential], |row| fold::fold_credential(row, event, login))?;
-        self.users.change(&self.segment, &[&keys::text16(&user)], |row| fold::fold_user(row, event, login))?;
+        let user = keys::text16(&user);
+        let mut logins = 0;
+        self.users.change(&self.segment, &[&user], |row| {
+            fold::fold_user(row, event, login);
+            logins = row.logins;
+        })?;
+        self.tops().users.note(user, logins);
         if let Some(ip) = source {
             self.mark(keys::key(keys::TRIED, &[&keys::ip16(ip), &credential]));
         }
@@ -406,6 +420,11 @@ impl DayWork {
     /// Hour of an event; of its receipt when its clock is far off.
     fn hour(&self, event: &Event<'_>) -> i64 {
         Day::filed(event.wall_ns, event.received_ns).div_euclid(HOUR_NS).saturating_mul(HOUR_NS)
+    }
+
+    /// The busiest of this day. They may be ahead of what is committed, never behind.
+    pub(crate) fn tops(&self) -> MutexGuard<'_, Tops> {
+        self.tops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find_by(&mut self, by: Posting, value: &[u8], session: SessionId) {

@@ -3,6 +3,9 @@
 //! Each day keeps, in the batch that holds its rows, how far of each log it knows; so an event is
 //! counted once however often it is offered. `POSITION` says from where a start must look at all;
 //! it is never ahead of the days, and without it everything is looked at again.
+//!
+//! The writer never waits for it: what finds no room in its queue is read from the log, a slice at a
+//! time, so that it still answers between two of them.
 
 use super::config::StoreError;
 use super::day::{Day, DayWork, session_ns};
@@ -25,6 +28,10 @@ use tokio::sync::oneshot;
 
 /// Records folded between commits at most.
 const COMMIT_RECORDS: u64 = 20_000;
+/// Records read from the log before what was told is looked at again: about a second.
+const SLICE: u64 = 2 * COMMIT_RECORDS;
+/// Pause before what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Time between commits at most while there is always more.
 const COMMIT_TIME: Duration = Duration::from_millis(300);
 /// Days and parts kept in work; more are put down, the least recently changed first. Sessions and flows end in the
@@ -61,6 +68,9 @@ pub(crate) enum Told {
     Expire(Day, oneshot::Sender<Result<bool, StoreError>>),
     /// End; `true` = cleanly.
     Stop(bool),
+    /// Do nothing until the sender is gone.
+    #[cfg(test)]
+    Hold(Receiver<()>),
 }
 
 /// What one event means to one day.
@@ -90,8 +100,12 @@ pub(crate) struct Follower {
     folded: u64,
     total: u64,
     position_written: Option<Instant>,
-    /// Something could not be written: fold from the log again before anything else.
+    /// The log holds something that was not told: it is read from there.
     behind: bool,
+    /// When something could not be written; what was folded since the last commit is to be folded again.
+    broken: Option<Instant>,
+    /// Who waits until nothing is behind.
+    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 /// `POSITION` as it is written.
@@ -116,10 +130,15 @@ impl Follower {
             total: 0,
             position_written: None,
             behind: false,
+            broken: None,
+            waiting: Vec::new(),
         };
         follower.position = follower.read_position().unwrap_or_default();
         follower.durable = follower.position.clone();
-        let folded = follower.catch_up()?;
+        follower.log.follow(&follower.durable);
+        follower.catch_up(u64::MAX)?;
+        follower.write_position()?;
+        let folded = follower.total;
         Ok((follower, folded))
     }
 
@@ -130,23 +149,36 @@ impl Follower {
             let next = match told.try_recv() {
                 Ok(next) => next,
                 Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) if self.behind && self.broken.is_none_or(|at| at.elapsed() >= AGAIN) => {
+                    self.slice();
+                    continue;
+                }
                 Err(TryRecvError::Empty) => {
                     self.commit_or_warn();
                     since = Instant::now();
-                    match told.recv_timeout(IDLE_PART) {
+                    match told.recv_timeout(if self.behind { AGAIN } else { IDLE_PART }) {
                         Ok(next) => next,
                         Err(RecvTimeoutError::Timeout) => continue,
                         Err(RecvTimeoutError::Disconnected) => return,
                     }
                 }
             };
+            // Asked with every message: when one was left out, the queue was full of others.
+            if self.log.was_left_out() {
+                self.fall_behind();
+            }
             match next {
+                // In the log already, as everything told is.
+                Told::Items(_) if self.behind => continue,
                 Told::Items(items) => self.fold_or_warn(&items),
+                Told::Barrier(reply) if self.behind => self.waiting.push(reply),
                 Told::Barrier(reply) => drop(reply.send(self.commit())),
                 Told::Rebuild(reply) => drop(reply.send(self.rebuild())),
                 Told::Expire(day, reply) => drop(reply.send(self.expire(day))),
                 Told::Stop(true) => return self.finish(),
                 Told::Stop(false) => return,
+                #[cfg(test)]
+                Told::Hold(until) => drop(until.recv()),
             }
             if self.folded >= COMMIT_RECORDS || since.elapsed() >= COMMIT_TIME {
                 self.commit_or_warn();
@@ -156,9 +188,29 @@ impl Follower {
     }
 
     fn fold_or_warn(&mut self, items: &[Item]) {
-        let result = if self.behind { self.catch_up().map(drop) } else { items.iter().try_for_each(|item| self.fold(item)) };
-        match result {
-            Ok(()) => self.behind = false,
+        if let Err(e) = items.iter().try_for_each(|item| self.fold(item)) {
+            self.failed(&e);
+        }
+    }
+
+    /// From now on what is told is read from the log, where it is, until all of it is folded.
+    fn fall_behind(&mut self) {
+        self.behind = true;
+        self.log.fall_behind(&self.durable);
+    }
+
+    /// Some of what was not told; at its end whoever waits is answered.
+    fn slice(&mut self) {
+        match self.catch_up(SLICE) {
+            Ok(all) => {
+                self.broken = None;
+                if all {
+                    // Whoever waits asked before this slice began.
+                    self.waiting.drain(..).for_each(|reply| drop(reply.send(Ok(()))));
+                    // What was left out meanwhile may lie behind the end that was seen.
+                    self.behind = !self.log.caught_up();
+                }
+            }
             Err(e) => self.failed(&e),
         }
     }
@@ -172,12 +224,19 @@ impl Follower {
     /// What was not written is dropped and read from the log again; days whose database failed are
     /// opened again.
     fn failed(&mut self, e: &StoreError) {
-        tracing::error!(error = %e, "summary not written; it is caught up from the log");
+        match self.broken {
+            None => tracing::error!(error = %e, "summary not written; it is caught up from the log, tried again every second"),
+            Some(_) => tracing::debug!(error = %e, "summary still not written"),
+        }
         for day in std::mem::take(&mut self.work).into_keys() {
             self.summary.pool.discard(&day.name());
         }
         self.position.clone_from(&self.durable);
-        self.behind = true;
+        self.broken = Some(Instant::now());
+        self.fall_behind();
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Err(StoreError::Database { what: "summary".into(), why: e.to_string() }));
+        }
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), StoreError> {
@@ -258,15 +317,15 @@ impl Follower {
                     self.summary.pool.release(&oldest.name())?;
                 }
             }
-            let segment = self.summary.day_for_writing(day, self.cache_bytes)?;
-            self.work.insert(day, DayWork::new(segment)?);
+            let work = DayWork::new(self.summary.day_for_writing(day, self.cache_bytes)?)?;
+            self.work.insert(day, work);
         }
         self.work.get_mut(&day).ok_or(StoreError::Closed)
     }
 
     fn put_down(&mut self, day: Day) -> Result<(), StoreError> {
         match self.work.remove(&day) {
-            Some(work) => self.summary.put_down(day, &work.segment),
+            Some(work) => self.summary.put_down(day, &work.segment, &work.tops()),
             None => Ok(()),
         }
     }
@@ -286,6 +345,7 @@ impl Follower {
         self.folded = 0;
         if changed {
             self.durable.clone_from(&self.position);
+            self.log.follow(&self.durable);
         }
         let most = |day: Day| if self.summary.is_last(day) { IDLE_DAY } else { IDLE_PART };
         let idle = |(day, work): &(&Day, &DayWork)| work.changed.elapsed() > most(**day);
@@ -317,20 +377,22 @@ impl Follower {
         Ok(())
     }
 
-    /// Folds what the log has and the summary does not, block by block.
-    fn catch_up(&mut self) -> Result<u64, StoreError> {
+    /// Folds what the log has and the summary does not, block by block: `most` records, or the rest of a block
+    /// more. Says whether that was everything the log held when it began.
+    fn catch_up(&mut self, most: u64) -> Result<bool, StoreError> {
         let log = self.log.clone();
-        let before = self.total;
+        let end = self.total.saturating_add(most);
         for (number, index) in log.indexes() {
             for (id, range) in index.logs {
                 let known = self.position.get(&id).copied().unwrap_or(0);
                 if range.last <= known {
                     continue;
                 }
-                let mut gaps = log.gaps(number, id)?.into_iter().peekable();
+                // Up to where the index stood: a gap and the blocks behind it may come while this reads.
+                let mut gaps = log.gaps(number, id)?.into_iter().filter(|gap| gap.to <= range.last).peekable();
                 let from = log.block_before(number, id, known.saturating_add(1))?;
                 let segment = log.segment(number)?;
-                let (low, high) = (keys::block(id, from), keys::block(id, u64::MAX));
+                let (low, high) = (keys::block(id, from), keys::block(id, range.last));
                 for entry in segment.range(&low[..]..=&high[..]) {
                     let (key, value) = entry.map_err(StoreError::database(super::log::name(number)))?;
                     let Some((_, first)) = keys::parse_block(&key) else { continue };
@@ -341,6 +403,9 @@ impl Follower {
                     if self.folded >= COMMIT_RECORDS {
                         self.commit()?;
                     }
+                    if self.total >= end {
+                        return Ok(false);
+                    }
                 }
                 for gap in gaps {
                     self.fold_new_gap(id, gap)?;
@@ -348,8 +413,7 @@ impl Follower {
             }
         }
         self.commit()?;
-        self.write_position()?;
-        Ok(self.total - before)
+        Ok(true)
     }
 
     fn fold_new_gap(&mut self, log: LogId, gap: StoredGap) -> Result<(), StoreError> {
@@ -374,9 +438,12 @@ impl Follower {
         }
         self.position.clear();
         self.durable.clear();
-        self.folded = 0;
-        self.behind = false;
-        self.catch_up()
+        (self.folded, self.broken) = (0, None);
+        self.fall_behind();
+        let before = self.total;
+        self.catch_up(u64::MAX)?;
+        self.write_position()?;
+        Ok(self.total - before)
     }
 
     fn expire(&mut self, day: Day) -> Result<bool, StoreError> {
@@ -393,7 +460,7 @@ impl Follower {
 
     fn finish(mut self) {
         self.commit_or_warn();
-        if !self.behind
+        if self.broken.is_none()
             && let Err(e) = self.write_position()
         {
             tracing::warn!(error = %e, "summary position not written; the next start looks at more");
@@ -414,7 +481,7 @@ impl Follower {
     }
 
     fn write_position_without(&mut self, gone: Option<Day>) -> Result<(), StoreError> {
-        if self.behind {
+        if self.broken.is_some() {
             return Ok(());
         }
         let days = self.summary.parts(None, None).into_iter().filter(|day| Some(day.whole()) != gone).map(Day::name).collect();
@@ -434,3 +501,7 @@ impl Follower {
         position.days.is_subset(&days).then_some(position.logs)
     }
 }
+
+#[cfg(test)]
+#[path = "follower_tests.rs"]
+mod tests;

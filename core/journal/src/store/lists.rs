@@ -6,8 +6,9 @@ use super::fold::{HOUR_NS, cut_wire, merge_credential, merge_file, merge_node, m
 use super::keys;
 use super::merge::{Top, merged};
 use super::query::{CredentialQuery, FileQuery, NodeStatus, Order, Page, Stats, StatsQuery, page_limit};
-use super::rows::{self, CredentialRow, FileRow, HourRow, NodeRow, SourceRow, UserRow};
+use super::rows::{self, CredentialRow, FileRow, HourRow, NodeRow, Row, SourceRow, UserRow};
 use super::summary::Summary;
+use super::tops::{Busiest, Tops};
 use crate::segment::Segment;
 use glasshive_event::WireText;
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,8 +85,9 @@ pub(crate) fn files(summary: &Summary, query: &FileQuery) -> Result<Page<FileRow
 
 /// Answers [`super::StoreHandle::stats`].
 pub(crate) fn stats(summary: &Summary, query: &StatsQuery) -> Result<Stats, StoreError> {
-    let days = days(summary, query.since, query.until);
-    let days = open(summary, &days)?;
+    let names = days(summary, query.since, query.until);
+    let tops: Option<Vec<Tops>> = names.iter().map(|day| summary.tops(*day)).collect();
+    let days = open(summary, &names)?;
     let mut stats = Stats::default();
     let since = query.since.map_or(i64::MIN, |since| since.div_euclid(HOUR_NS).saturating_mul(HOUR_NS));
     let until = query.until.unwrap_or(i64::MAX);
@@ -113,19 +115,56 @@ pub(crate) fn stats(summary: &Summary, query: &StatsQuery) -> Result<Stats, Stor
     }
     stats.hours = hours.into_values().collect();
     let limit = page_limit(query.top);
-    let mut sources = Top::new(limit, None)?;
-    merged(&days, &keys::span(&[keys::SOURCE], 16), merge_source, |key, row: SourceRow| {
-        let rank = i64::try_from(row.counts.sessions).unwrap_or(i64::MAX);
-        sources.offer(rank, key, row);
-    })?;
-    stats.sources = sources.page().rows;
-    let mut users = Top::new(limit, None)?;
-    merged(&days, &keys::span(&[keys::USER], 16), merge_user, |key, row: UserRow| {
-        let rank = i64::try_from(row.logins).unwrap_or(i64::MAX);
-        users.offer(rank, key, row);
-    })?;
-    stats.users = users.page().rows;
+    let of = |pick: fn(Tops) -> Busiest| tops.clone().map(|tops| tops.into_iter().map(pick).collect::<Vec<_>>());
+    let sources = (keys::SOURCE, merge_source as fn(&mut SourceRow, &SourceRow), |row: &SourceRow| row.counts.sessions);
+    stats.sources = busiest(&days, of(|tops| tops.sources), sources, limit)?;
+    let users = (keys::USER, merge_user as fn(&mut UserRow, &UserRow), |row: &UserRow| row.logins);
+    stats.users = busiest(&days, of(|tops| tops.users), users, limit)?;
     Ok(stats)
+}
+
+/// The `limit` rows with the largest counts over all days: those the days' lists prove to be, or else found among
+/// all rows.
+fn busiest<R: Row>(
+    days: &[Arc<Segment>],
+    listed: Option<Vec<Busiest>>,
+    (tag, merge, count): (u8, fn(&mut R, &R), impl Fn(&R) -> u64),
+    limit: usize,
+) -> Result<Vec<R>, StoreError> {
+    let rank = |row: &R| i64::try_from(count(row)).unwrap_or(i64::MAX);
+    if let Some(listed) = listed {
+        let sum = |each: &dyn Fn(&Busiest) -> u64| i64::try_from(listed.iter().map(each).fold(0, u64::saturating_add)).unwrap_or(i64::MAX);
+        // What no list has, and what is listed, the most it can have first: nothing behind the first that is too small fits.
+        let unlisted = sum(&Busiest::least);
+        let keys: BTreeSet<&[u8; 16]> = listed.iter().flat_map(Busiest::keys).collect();
+        let mut keys: Vec<(i64, &[u8; 16])> = keys.into_iter().map(|key| (sum(&|list| list.at_most(key)), key)).collect();
+        keys.sort_unstable_by(|a, b| b.cmp(a));
+        let mut top = Top::new(limit, None)?;
+        for (most, key) in keys {
+            if top.least().is_some_and(|least| least > most) {
+                break;
+            }
+            let stored = keys::key(tag, &[key]);
+            let mut sum: Option<R> = None;
+            for day in days {
+                let value = day.get(&stored).map_err(StoreError::database("summary"))?;
+                let Some(row) = value.and_then(|value| rows::decode::<R>(&value)) else { continue };
+                match &mut sum {
+                    Some(sum) => merge(sum, &row),
+                    None => sum = Some(row),
+                }
+            }
+            if let Some(row) = sum {
+                top.offer(rank(&row), &stored, row);
+            }
+        }
+        if listed.iter().all(Busiest::is_whole) || top.least().is_some_and(|least| least > unlisted) {
+            return Ok(top.page().rows);
+        }
+    }
+    let mut top = Top::new(limit, None)?;
+    merged(days, &keys::span(&[tag], 16), merge, |key, row: R| top.offer(rank(&row), key, row))?;
+    Ok(top.page().rows)
 }
 
 /// Answers [`super::StoreHandle::nodes`].

@@ -15,7 +15,7 @@ use glasshive_event::{LogId, RecordView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Prefix of a log's high-water row.
 const HIGH: u8 = b'h';
@@ -75,6 +75,18 @@ pub(crate) struct StoredGap {
 pub(crate) struct Log {
     pub(crate) pool: Pool,
     index: RwLock<BTreeMap<u64, SegmentIndex>>,
+    followed: Mutex<Followed>,
+}
+
+/// How the summary follows the log.
+#[derive(Default)]
+struct Followed {
+    /// How far of each log is in it.
+    positions: BTreeMap<LogId, u64>,
+    /// More than what waits in the follower's queue is missing: what lies above the positions is needed.
+    behind: bool,
+    /// Something durable was not told to the follower, and it does not know yet.
+    left_out: bool,
 }
 
 /// What opening the log found.
@@ -93,7 +105,7 @@ impl Log {
     /// Opens the directory: recovers what was left open, quarantines what cannot be read.
     pub(crate) fn open(dir: PathBuf, cache_bytes: u64, report: &mut OpenReport) -> Result<LogOpened, StoreError> {
         std::fs::create_dir_all(&dir).map_err(StoreError::io(&dir))?;
-        let log = Self { pool: Pool::new(dir.clone(), cache_bytes, OPEN), index: RwLock::default() };
+        let log = Self { pool: Pool::new(dir.clone(), cache_bytes, OPEN), index: RwLock::default(), followed: Mutex::default() };
         let acknowledged = log.acknowledged();
         let mut copies = Vec::new();
         for name in names(&dir)? {
@@ -157,6 +169,49 @@ impl Log {
     /// The indexes of all segments as they are now.
     pub(crate) fn indexes(&self) -> BTreeMap<u64, SegmentIndex> {
         self.read_index().clone()
+    }
+
+    /// The follower's queue is full: it will read what is durable from here.
+    pub(crate) fn leave_out(&self) {
+        let mut followed = self.followed();
+        (followed.behind, followed.left_out) = (true, true);
+    }
+
+    /// Whether anything was left out since this was last asked.
+    pub(crate) fn was_left_out(&self) -> bool {
+        std::mem::take(&mut self.followed().left_out)
+    }
+
+    /// Takes note that the summary needs what lies here above `positions`.
+    pub(crate) fn fall_behind(&self, positions: &BTreeMap<LogId, u64>) {
+        let mut followed = self.followed();
+        followed.behind = true;
+        followed.positions.clone_from(positions);
+    }
+
+    /// Takes note of how far the summary is durable.
+    pub(crate) fn follow(&self, positions: &BTreeMap<LogId, u64>) {
+        self.followed().positions.clone_from(positions);
+    }
+
+    /// Takes note that the summary has everything, unless something was left out meanwhile; says whether it has.
+    pub(crate) fn caught_up(&self) -> bool {
+        let mut followed = self.followed();
+        followed.behind = std::mem::take(&mut followed.left_out);
+        !followed.behind
+    }
+
+    /// Records that are durable up to `high` and not in the summary yet, while it is behind.
+    pub(crate) fn behind(&self, high: &BTreeMap<LogId, HighWater>) -> u64 {
+        let followed = self.followed();
+        let missing = |row: &HighWater| row.seq.saturating_sub(followed.positions.get(&row.log).copied().unwrap_or(0));
+        if followed.behind { high.values().map(missing).fold(0, u64::saturating_add) } else { 0 }
+    }
+
+    /// Whether the summary still needs a segment.
+    pub(crate) fn is_awaited(&self, index: &SegmentIndex) -> bool {
+        let followed = self.followed();
+        followed.behind && index.logs.iter().any(|(log, range)| followed.positions.get(log).copied().unwrap_or(0) < range.last)
     }
 
     /// Numbers of the segments that hold a wanted range of one log, oldest first.
@@ -306,6 +361,10 @@ impl Log {
     fn read_side_file(&self, number: u64) -> Option<SegmentIndex> {
         let bytes = disk::read_small(&self.side_file(number), MAX_INDEX).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_index(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, SegmentIndex>> {

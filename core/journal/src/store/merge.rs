@@ -97,6 +97,11 @@ impl<R> Top<R> {
         }
     }
 
+    /// The rank of the first row that does not fit the page any more; what ranks below it is not in the page.
+    pub(crate) fn least(&self) -> Option<i64> {
+        self.heap.peek().filter(|_| self.heap.len() > self.limit).map(|Reverse(ranked)| ranked.0)
+    }
+
     /// The page.
     pub(crate) fn page(self) -> super::query::Page<R> {
         let limit = self.limit;

@@ -33,6 +33,7 @@ mod rows;
 mod scan;
 mod sessions;
 mod summary;
+mod tops;
 mod value;
 mod writer;
 
@@ -68,7 +69,7 @@ use writer::{Command, Published, Writer};
 
 /// KiB of batches that may wait for the writer.
 const ROOM_KIB: usize = 32 * 1024;
-/// Group commits that may wait for the follower.
+/// Group commits that may wait for the follower; what finds no room it reads from the log.
 const FOLLOWER_QUEUE: usize = 16;
 /// Questions answered at the same time.
 const QUESTIONS: usize = 8;
@@ -254,6 +255,12 @@ impl StoreHandle {
     /// Whether appends are refused because the disk is nearly full.
     pub fn is_full(&self) -> bool {
         self.shared.published.full.load(Ordering::Acquire)
+    }
+
+    /// Records that are stored and in no list yet: the summary follows what is durable, and under load
+    /// not at once.
+    pub fn behind(&self) -> u64 {
+        self.shared.log.behind(&self.shared.published.high.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Events as they become durable, log by log in order. A reader that is too slow is told how

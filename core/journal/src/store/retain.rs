@@ -1,8 +1,8 @@
 //! The keeper: deletes whole segments and whole days by age and quota, and watches free space.
 //!
-//! It never touches the segment or the days being written, and what somebody reads waits for the
-//! next look. Under the free-space floor nothing is deleted for it: appends are refused, nodes keep
-//! their records, and an operator decides.
+//! It never touches the segment or the days being written; what somebody reads, and what the summary
+//! has not read yet, waits for the next look. Under the free-space floor nothing is deleted for it:
+//! appends are refused, nodes keep their records, and an operator decides.
 
 use super::Shared;
 use super::config::StoreError;
@@ -104,14 +104,14 @@ impl Keeper {
         Ok(swept)
     }
 
-    /// Everything that is not being written, oldest first.
+    /// Everything that is not being written and that the summary does not wait for, oldest first.
     fn candidates(&self) -> Vec<(i64, Candidate)> {
         let indexes = self.0.log.indexes();
         let active = indexes.keys().next_back().copied();
         // A segment is as old as the day it came, whatever a node's clock said.
         let mut all: Vec<(i64, Candidate)> = indexes
             .iter()
-            .filter(|(number, _)| Some(**number) != active)
+            .filter(|(number, index)| Some(**number) != active && !self.0.log.is_awaited(index))
             .map(|(number, index)| (index.newest_ns, Candidate::Segment(*number)))
             .collect();
         let mut days: Vec<Day> = self.0.summary.parts(None, None).into_iter().map(Day::whole).collect();

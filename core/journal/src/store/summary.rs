@@ -3,19 +3,21 @@
 //! Beside a day that is not being written lies `DAY.sources`: a Bloom filter over its source
 //! addresses, so that a list filtered by source skips the days it was not seen in. It is removed
 //! before a day is written to and made again when the day is put down; without it a day is opened.
+//! `DAY.tops`, its [busiest](super::tops) sources and account names, comes and goes with it.
 
 use super::config::{OpenReport, StoreError};
 use super::day::{Day, Extent};
 use super::keys::{self, Posting};
 use super::pool::{Pool, names};
 use super::query::IpPrefix;
+use super::tops::{self, Tops};
 use crate::disk;
 use crate::segment::{self, Batch, Segment};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 const DAY_NS: i64 = 86_400_000_000_000;
 /// Bits a source costs: with 4 hashes about 1.2 % of days are opened in vain.
@@ -31,6 +33,8 @@ const OPEN: usize = 24;
 pub(crate) struct Summary {
     pub(crate) pool: Pool,
     days: RwLock<BTreeMap<Day, Option<Filter>>>,
+    /// Lists of the days being written; they go with whoever writes.
+    tops: Mutex<HashMap<Day, Weak<Mutex<Tops>>>>,
 }
 
 impl Summary {
@@ -38,11 +42,13 @@ impl Summary {
     /// (it is made again from the log).
     pub(crate) fn open(dir: PathBuf, cache_bytes: u64, report: &mut OpenReport) -> Result<Self, StoreError> {
         std::fs::create_dir_all(&dir).map_err(StoreError::io(&dir))?;
-        let summary = Self { pool: Pool::new(dir.clone(), cache_bytes, OPEN), days: RwLock::default() };
+        let summary = Self { pool: Pool::new(dir.clone(), cache_bytes, OPEN), days: RwLock::default(), tops: Mutex::default() };
         for name in names(&dir)? {
             let Some(day) = Day::parse(&name) else { continue };
             if !segment::is_clean(&summary.pool.path(&name)) {
                 report.unclean = true;
+                // A power cut may have brought back what was removed before the day was written to.
+                summary.remove_beside(day)?;
                 let written = match summary.recover(&name, cache_bytes) {
                     Ok(written) => written,
                     Err(why) => {
@@ -122,22 +128,58 @@ impl Summary {
         self.pool.get(&day.name())
     }
 
-    /// A day to write to, made when it is not there.
-    pub(crate) fn day_for_writing(&self, day: Day, cache_bytes: u64) -> Result<Arc<Segment>, StoreError> {
+    /// A day to write to, made when it is not there, and the list of its busiest, for the writer to keep.
+    pub(crate) fn day_for_writing(&self, day: Day, cache_bytes: u64) -> Result<(Arc<Segment>, Arc<Mutex<Tops>>), StoreError> {
         let known = self.read().contains_key(&day);
+        let stored = self.stored_tops(day);
         if known {
-            match std::fs::remove_file(self.filter_file(day)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::io(self.filter_file(day))(e)),
-                _ => {}
-            }
+            self.remove_beside(day)?;
         }
         let segment = if known { self.day(day)? } else { self.pool.create(&day.name(), cache_bytes)? };
         self.write().insert(day, None);
-        Ok(segment)
+        let tops = match stored.filter(|_| known) {
+            Some(tops) => tops,
+            // No sums are in a part.
+            None if !known || day.is_part() => Tops::default(),
+            None => Tops::scan(&segment)?,
+        };
+        let tops = Arc::new(Mutex::new(tops));
+        let mut all = self.tops.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, tops| tops.strong_count() > 0);
+        all.insert(day, Arc::downgrade(&tops));
+        Ok((segment, tops))
     }
 
-    /// Makes the filter of a day that is not written to any more.
-    pub(crate) fn put_down(&self, day: Day, segment: &Segment) -> Result<(), StoreError> {
+    /// The busiest of a day; `None` when only its rows tell.
+    pub(crate) fn tops(&self, day: Day) -> Option<Tops> {
+        let live = self.tops.lock().unwrap_or_else(PoisonError::into_inner).get(&day).and_then(Weak::upgrade);
+        match live {
+            Some(live) => Some(live.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            None => self.stored_tops(day),
+        }
+    }
+
+    fn stored_tops(&self, day: Day) -> Option<Tops> {
+        disk::read_small(&self.tops_file(day), tops::MAX_STORED).ok().and_then(|bytes| Tops::decode(&bytes))
+    }
+
+    /// Removes what lies beside a day and would not be true any more.
+    fn remove_beside(&self, day: Day) -> Result<(), StoreError> {
+        for path in [self.filter_file(day), self.tops_file(day)] {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::io(path)(e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the filter of a day that is not written to any more, and keeps its busiest.
+    pub(crate) fn put_down(&self, day: Day, segment: &Segment, tops: &Tops) -> Result<(), StoreError> {
+        if !day.is_part() {
+            let path = self.tops_file(day);
+            disk::write_atomic(&path, &tops.encode()).map_err(StoreError::io(path))?;
+        }
         // Rows of the sources that did something this day, and postings of the sessions filed under
         // it: around midnight they differ.
         let spans = [keys::span(&[keys::SOURCE], 16), keys::span(&[keys::POSTING, Posting::Source as u8], 32)];
@@ -181,7 +223,7 @@ impl Summary {
         let gone = self.pool.retire(&day.name(), |path| segment::remove(path).map_err(StoreError::database(day.name())))?;
         if gone {
             self.write().remove(&day);
-            let _ = std::fs::remove_file(self.filter_file(day));
+            let _ = self.remove_beside(day);
         }
         Ok(gone)
     }
@@ -199,6 +241,10 @@ impl Summary {
 
     fn filter_file(&self, day: Day) -> PathBuf {
         self.pool.path(&format!("{}.sources", day.name()))
+    }
+
+    fn tops_file(&self, day: Day) -> PathBuf {
+        self.pool.path(&format!("{}.tops", day.name()))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Day, Option<Filter>>> {

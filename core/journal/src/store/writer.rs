@@ -11,7 +11,7 @@ use crate::segment::{Batch, Segment};
 use glasshive_event::LogId;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
@@ -261,8 +261,10 @@ impl Writer {
             Item::Block { log, first, .. } => (*log, *first),
             Item::Gap { log, gap } => (*log, gap.from),
         });
-        // Waits when the follower is behind: memory stays bounded, and nodes keep what we do not take.
-        let _ = self.follower.send(Told::Items(items));
+        // Nobody waits for the follower: memory stays bounded, and it reads from the log what it was not told.
+        if let Err(TrySendError::Full(_)) = self.follower.try_send(Told::Items(items)) {
+            self.log.leave_out();
+        }
         if self.acknowledged.elapsed() >= ACKNOWLEDGE_TIME {
             self.acknowledge();
         }
