@@ -185,7 +185,6 @@ fn a_session_leaves_nothing_at_the_controller() {
         println!("{what}: {}", shown(points));
     }
     assert!(!soak() || growth(&rests).middle < 1.0, "the controller keeps {:.2} B of every session: {rests:?}", growth(&rests).middle);
-    assert!(!soak() || most(&points) < 512.0, "the controller takes {:.0} MiB", most(&points));
 }
 
 /// One line about points.
