@@ -9,9 +9,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Events of one visit.
 pub const EVENTS: usize = 10;
+/// Events of a short visit.
+pub const SHORT: u64 = 3;
+/// Different visitors of short visits. Detectors keep two matters of each and 1 024 in all: of more visitors some would be
+/// forgotten and found anew for ever.
+const VISITORS: u64 = 512;
 
 /// Wall time now, nanoseconds UTC.
-pub(super) fn now_ns() -> i64 {
+pub fn now_ns() -> i64 {
     jiff::Timestamp::now().as_nanosecond().try_into().unwrap_or(0)
 }
 
@@ -40,9 +45,29 @@ impl Node {
         }
     }
 
+    /// Its log.
+    pub fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// Head of the hash chain behind the last record.
+    pub fn chain(&self) -> [u8; 32] {
+        self.chain
+    }
+
     /// Visit `n` at `wall_ns`: ten events.
     pub fn visit(&mut self, n: u64, wall_ns: i64) -> crate::Result<()> {
-        for (at, (envelope, kind, detail)) in visit(n, wall_ns).into_iter().enumerate() {
+        self.push(visit(n, wall_ns), wall_ns)
+    }
+
+    /// Short visit `n` at `wall_ns`: three events, open, login and close. Sources, accounts and secrets come again
+    /// after [`VISITORS`], each source always with the same account and secret: nothing but visits is ever new.
+    pub fn short_visit(&mut self, n: u64, wall_ns: i64) -> crate::Result<()> {
+        self.push(short_visit(n, wall_ns), wall_ns)
+    }
+
+    fn push(&mut self, events: Vec<(Envelope, Kind, Value)>, wall_ns: i64) -> crate::Result<()> {
+        for (at, (envelope, kind, detail)) in events.into_iter().enumerate() {
             let envelope = Envelope { kind: kind.number(), ..envelope };
             self.seq += 1;
             let wall_ns = wall_ns + at as i64 * 1_000_000;
@@ -123,6 +148,34 @@ fn visit(n: u64, wall_ns: i64) -> Vec<(Envelope, Kind, Value)> {
     events.into_iter().map(|(kind, detail)| (envelope.clone(), kind, detail)).collect()
 }
 
+/// The three events of short visit `n`.
+fn short_visit(n: u64, wall_ns: i64) -> Vec<(Envelope, Kind, Value)> {
+    let mix = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let [a, b, c, d, e, f, g, h] = mix.to_be_bytes();
+    let who = (mix >> 32) % VISITORS;
+    let [.., high, low] = who.to_be_bytes();
+    let envelope = Envelope {
+        session: Some(SessionId::new(wall_ns, [a, b, c, d, e, f, g, h, n as u8, (n >> 8) as u8])),
+        decoy: Some("web-1".to_owned()),
+        service: Some(["ssh", "ftp", "http", "telnet"][who as usize % 4].to_owned()),
+        transport: Some(Transport::Tcp),
+        wire: Some(Tuple {
+            source: Endpoint { ip: IpAddr::V4(Ipv4Addr::new(198, 18, high, low)), port: u16::from_be_bytes([d, e]) },
+            destination: Endpoint { ip: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1)), port: [22, 21, 80, 23][who as usize % 4] },
+        }),
+        ..Envelope::default()
+    };
+    let login = json!({"user": format!("user{}", who % 500), "method": "password", "secret_kind": "plain", "secret_pivot": format!("{:016x}", who % 2_000), "secret_sealed": "c2VhbGVk".repeat(8), "accepted": false});
+    [
+        (Kind::SessionOpen, json!({"persona": "web", "persona_hash": "0".repeat(64)})),
+        (Kind::Login, login),
+        (Kind::SessionClose, json!({"reason": "client", "bytes_in": 60, "bytes_out": 90})),
+    ]
+    .into_iter()
+    .map(|(kind, detail)| (envelope.clone(), kind, detail))
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +190,9 @@ mod tests {
         assert_eq!((first.first, second.first), (1, 1 + EVENTS as u64));
         let (count, chain) = glasshive_journal::block::advance(&first.bytes, first.chain_before).unwrap();
         assert_eq!((count, chain), (EVENTS as u64, second.chain_before));
+        node.short_visit(3, 7).unwrap();
+        let third = node.batch();
+        assert_eq!(glasshive_journal::block::advance(&third.bytes, third.chain_before), Ok((SHORT, node.chain())));
         let size = first.bytes.len() / EVENTS;
         assert!((250..600).contains(&size), "{size} B a record");
         assert!(body(9).is_ok() && body(10).is_ok());
