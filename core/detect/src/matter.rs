@@ -13,7 +13,7 @@ use glasshive_event::observation::Observation;
 use glasshive_event::{FlowId, PacketMatch, PacketScope, SessionId, Timestamp, Tuple};
 use std::collections::HashSet;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -203,7 +203,8 @@ struct Pending {
 #[derive(Debug)]
 struct Open {
     told: Told,
-    seen: HashSet<Value>,
+    /// Hashes of the values: a thousand matters of two thousand texts would be a hundred megabytes.
+    seen: HashSet<u64>,
     steps: Steps,
     newest: i64,
     last_flow: Option<FlowId>,
@@ -214,20 +215,22 @@ struct Open {
 pub(crate) struct Matters<K> {
     pending: Keyed<K, Pending>,
     open: Keyed<K, Open>,
+    /// Keyed at random, so that no visitor can choose values that count as one.
+    hash: RandomState,
 }
 
 impl<K: Clone + Eq + Hash> Matters<K> {
     /// At most `keys` that have not opened yet, each forgotten `longest` after its last contact, and
     /// a sixteenth of that (at least 16) that have.
     pub(crate) fn new(keys: usize, longest: Duration) -> Self {
-        Self { pending: Keyed::new(keys, longest), open: Keyed::new((keys / 16).max(16), IDLE) }
+        Self { pending: Keyed::new(keys, longest), open: Keyed::new((keys / 16).max(16), IDLE), hash: RandomState::new() }
     }
 
     /// Takes one contact; answers when there is something to tell.
     pub(crate) fn add(&mut self, key: &K, value: Value, contact: Contact, rule: &Rule) -> Option<Told> {
         let idle = i64::try_from(IDLE.as_nanos()).unwrap_or(i64::MAX);
         match self.open.get(key) {
-            Some(open) if contact.at.0.saturating_sub(open.newest) <= idle => return self.again(key, value, contact),
+            Some(open) if contact.at.0.saturating_sub(open.newest) <= idle => return self.again(key, &value, contact),
             Some(_) => {
                 self.open.remove(key);
             }
@@ -293,7 +296,7 @@ impl<K: Clone + Eq + Hash> Matters<K> {
         let told = Told { at: last, opened_at: last, threshold, window, opens: true, exact, ..Told::none(first) };
         let mut open = Open { told, seen: HashSet::new(), steps: Steps::new(rule.again), newest: last.0, last_flow: None };
         for (value, contact) in &evidence {
-            open.note(value.clone(), contact);
+            open.note(value, self.hash.hash_one(value), contact);
         }
         let seen = open.seen.len() as u64;
         open.steps.reached(seen);
@@ -302,12 +305,12 @@ impl<K: Clone + Eq + Hash> Matters<K> {
         Some(told)
     }
 
-    fn again(&mut self, key: &K, value: Value, contact: Contact) -> Option<Told> {
+    fn again(&mut self, key: &K, value: &Value, contact: Contact) -> Option<Told> {
         // It is there: the caller looked.
         let none =
             || Open { told: Told::none(contact.at), seen: HashSet::new(), steps: Steps::new(1), newest: contact.at.0, last_flow: None };
         let open = self.open.touch(key, contact.at, none);
-        open.note(value, &contact);
+        open.note(value, self.hash.hash_one(value), &contact);
         open.newest = open.newest.max(contact.at.0);
         open.told.at = Timestamp(open.newest);
         let count = open.seen.len() as u64;
@@ -316,7 +319,7 @@ impl<K: Clone + Eq + Hash> Matters<K> {
 }
 
 impl Open {
-    fn note(&mut self, value: Value, contact: &Contact) {
+    fn note(&mut self, value: &Value, hash: u64, contact: &Contact) {
         if contact.flow != self.last_flow || contact.flow.is_none() {
             self.last_flow = contact.flow;
             if let Some(flow) = contact.flow.filter(|flow| !self.told.flows.contains(flow)) {
@@ -332,7 +335,7 @@ impl Open {
         {
             self.told.sessions.push(session);
         }
-        if self.seen.contains(&value) {
+        if self.seen.contains(&hash) {
             return;
         }
         if self.seen.len() >= MAX_VALUES {
@@ -342,7 +345,7 @@ impl Open {
         if self.told.samples.len() < Evidence::MAX_SAMPLES {
             self.told.samples.push(cut(&value.to_string()).to_owned());
         }
-        self.seen.insert(value);
+        self.seen.insert(hash);
     }
 
     fn tell(&self, opens: bool) -> Told {

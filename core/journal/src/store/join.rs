@@ -6,16 +6,17 @@
 
 use super::StoreHandle;
 use super::config::StoreError;
+use super::day::Day;
 use super::flows::{self, FlowRow, id_at};
+use super::fold::HOUR_NS;
 use super::keys;
-use super::rows::{self, SessionRow};
+use super::rows::{self, NodeRow, SessionRow};
 use super::summary::Summary;
 use crate::segment::Segment;
-use glasshive_event::{ConnId, FlowId, SessionId, Transport, Tuple};
+use glasshive_event::{ConnId, FlowId, Kind, SessionId, Transport, Tuple};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// How far the clocks of two hosts on one segment may be apart.
 pub const SLACK_NS: i64 = 5_000_000_000;
@@ -92,7 +93,12 @@ impl StoreHandle {
     /// How each session is joined with a flow, in their order.
     pub async fn joins(&self, rows: Vec<SessionRow>) -> Result<Vec<Option<Join>>, StoreError> {
         self.question(move |shared| {
-            rows.iter().map(|row| Ok(flows_of(&shared.summary, row, 1)?.first().map(|joined| joined.join))).collect()
+            let nets = nets_with_flows(&shared.summary, rows.iter().map(|row| row.open_ns).min().unwrap_or(i64::MAX))?;
+            let join = |row: &SessionRow| match &nets {
+                Some(nets) if !nets.contains(&row.net) => Ok(None),
+                _ => Ok(flows_of(&shared.summary, row, 1)?.first().map(|joined| joined.join)),
+            };
+            rows.iter().map(join).collect()
         })
         .await
     }
@@ -109,8 +115,23 @@ impl StoreHandle {
     }
 }
 
-fn near(summary: &Summary, since: i64, until: i64) -> Result<Vec<Arc<Segment>>, StoreError> {
-    summary.near(since, until, MOST_DAYS).into_iter().map(|day| summary.day(day)).collect()
+/// Nets that told of flows from the day before a time on: a list of sessions in a net without a sensor opens no part
+/// to look for any. `None` = too many days to ask.
+fn nets_with_flows(summary: &Summary, since: i64) -> Result<Option<BTreeSet<String>>, StoreError> {
+    let days = summary.days(Some(since.saturating_sub(24 * HOUR_NS)), None);
+    if days.len() > MOST_DAYS {
+        return Ok(None);
+    }
+    let (low, high) = keys::span(&[keys::NODE], 16);
+    let mut nets = BTreeSet::new();
+    for day in days {
+        for entry in summary.day(day)?.range(&low[..]..=&high[..]) {
+            let (_, value) = entry.map_err(StoreError::database(day.name()))?;
+            let row = rows::decode::<NodeRow>(&value).filter(|row| row.events.contains_key(Kind::Flow.name()));
+            nets.extend(row.map(|row| row.net));
+        }
+    }
+    Ok(Some(nets))
 }
 
 /// Ids behind a join key, up to a time.
@@ -125,13 +146,17 @@ fn partners(day: &Segment, key: &[u8; 16], what: u8, until_ns: i64) -> impl Iter
     ids.into_iter()
 }
 
-fn conns_of(days: &[Arc<Segment>], session: &SessionId) -> Result<BTreeSet<ConnId>, StoreError> {
+/// Join keys of a session: they lie where its row lies, nearly always in the nearest of the days.
+fn conns_of(summary: &Summary, days: &[Day], session: &SessionId) -> Result<BTreeSet<ConnId>, StoreError> {
     let (low, high) = keys::span(&keys::key(keys::CONN_OF, &[&session.0]), 16);
     let mut conns = BTreeSet::new();
     for day in days {
-        for entry in day.range(&low[..]..=&high[..]).take(MOST) {
+        for entry in summary.day(*day)?.range(&low[..]..=&high[..]).take(MOST) {
             let (key, _) = entry.map_err(StoreError::database("summary"))?;
             conns.extend(keys::tail::<16>(&key).map(ConnId));
+        }
+        if !conns.is_empty() {
+            break;
         }
     }
     Ok(conns)
@@ -140,14 +165,19 @@ fn conns_of(days: &[Arc<Segment>], session: &SessionId) -> Result<BTreeSet<ConnI
 /// Answers [`StoreHandle::session_flows`].
 pub(crate) fn flows_of(summary: &Summary, row: &SessionRow, most: usize) -> Result<Vec<JoinedFlow>, StoreError> {
     let end = row.close_ns.unwrap_or(row.last_ns).max(row.last_ns);
-    let days = near(summary, row.open_ns, end)?;
-    let conns = conns_of(&days, &row.session)?;
+    // Opened one after the other, until enough is found.
+    let days = summary.near(row.open_ns, end, MOST_DAYS);
+    let conns = conns_of(summary, &days, &row.session)?;
     let mut found: BTreeMap<FlowId, JoinedFlow> = BTreeMap::new();
-    for conn in &conns {
-        for day in &days {
-            for id in partners(day, &conn.0, keys::FLOW, i64::MAX) {
+    for day in days.iter().take_while(|_| !conns.is_empty()) {
+        if found.len() >= most {
+            break;
+        }
+        let day = summary.day(*day)?;
+        for conn in &conns {
+            for id in partners(&day, &conn.0, keys::FLOW, i64::MAX) {
                 if found.len() < most
-                    && let Some(flow) = flows::read(day, &FlowId(id?))?
+                    && let Some(flow) = flows::read(&day, &FlowId(id?))?
                 {
                     found.insert(flow.flow, JoinedFlow { flow, join: Join::Exact });
                 }
@@ -160,9 +190,13 @@ pub(crate) fn flows_of(summary: &Summary, row: &SessionRow, most: usize) -> Resu
         let key = keys::tuple16(&row.net, transport.number(), &wire);
         let (low, high) = (row.open_ns.saturating_sub(SLACK_NS), end.saturating_add(SLACK_NS));
         for day in &days {
-            for id in partners(day, &key, keys::FLOW, high) {
+            if found.len() >= most {
+                break;
+            }
+            let day = summary.day(*day)?;
+            for id in partners(&day, &key, keys::FLOW, high) {
                 if found.len() < most
-                    && let Some(flow) = flows::read(day, &FlowId(id?))?
+                    && let Some(flow) = flows::read(&day, &FlowId(id?))?
                     && flow.first_ns <= high
                     && flow.last_ns >= low
                     && (conns.is_empty() || flow.conn.is_none())
@@ -177,11 +211,14 @@ pub(crate) fn flows_of(summary: &Summary, row: &SessionRow, most: usize) -> Resu
 
 /// Answers [`StoreHandle::flow_sessions`].
 pub(crate) fn sessions_of(summary: &Summary, flow: &FlowRow, most: usize) -> Result<Vec<(SessionId, Join)>, StoreError> {
-    let days = near(summary, flow.first_ns, flow.last_ns)?;
+    let days = summary.near(flow.first_ns, flow.last_ns, MOST_DAYS);
     let mut found: BTreeMap<SessionId, Join> = BTreeMap::new();
     if let Some(conn) = &flow.conn {
         for day in &days {
-            for id in partners(day, &conn.0, keys::SESSION, i64::MAX).take(most) {
+            if found.len() >= most {
+                break;
+            }
+            for id in partners(&*summary.day(*day)?, &conn.0, keys::SESSION, i64::MAX).take(most) {
                 found.insert(SessionId(id?), Join::Exact);
             }
         }
@@ -190,11 +227,16 @@ pub(crate) fn sessions_of(summary: &Summary, flow: &FlowRow, most: usize) -> Res
         let key = keys::tuple16(&flow.net, flow.protocol, &flow.wire);
         let (low, high) = (flow.first_ns.saturating_sub(SLACK_NS), flow.last_ns.saturating_add(SLACK_NS));
         for day in &days {
-            for id in partners(day, &key, keys::SESSION, high) {
+            if found.len() >= most {
+                break;
+            }
+            let day = summary.day(*day)?;
+            for id in partners(&day, &key, keys::SESSION, high) {
                 let id = SessionId(id?);
-                let Some(row) = session(day, &id)? else { continue };
+                let Some(row) = session(&day, &id)? else { continue };
                 let end = row.close_ns.unwrap_or(row.last_ns).max(row.last_ns);
-                if found.len() < most && row.open_ns <= high && end >= low && (flow.conn.is_none() || conns_of(&days, &id)?.is_empty()) {
+                let other = || Ok::<_, StoreError>(flow.conn.is_some() && !conns_of(summary, &days, &id)?.is_empty());
+                if found.len() < most && row.open_ns <= high && end >= low && !other()? {
                     found.insert(id, Join::Interval);
                 }
             }
@@ -223,6 +265,7 @@ fn rates(summary: &Summary, query: &JoinQuery) -> Result<Vec<JoinRate>, StoreErr
     let (mut sessions, mut seen) = (0u64, 0u64);
     let mut capped = false;
     let days = summary.parts(query.since, query.until);
+    let nets = nets_with_flows(summary, query.since.or(days.first().map(|day| day.start_ns())).unwrap_or(i64::MAX))?;
     for day in days.iter().rev() {
         let segment = summary.day(*day)?;
         let (from, to) = (keys::key(keys::SESSION, &[&low]), keys::key(keys::SESSION, &[&high]));
@@ -247,7 +290,8 @@ fn rates(summary: &Summary, query: &JoinQuery) -> Result<Vec<JoinRate>, StoreErr
                 break;
             }
             sessions += 1;
-            let joined = flows_of(summary, &row, 1)?;
+            let may = nets.as_ref().is_none_or(|nets| nets.contains(&row.net));
+            let joined = if may { flows_of(summary, &row, 1)? } else { Vec::new() };
             let rate = rate(&mut rates, &row.net);
             rate.sessions += 1;
             rate.sessions_joined += u64::from(!joined.is_empty());
