@@ -36,7 +36,7 @@ test: prerequisites-test lint ## formats, lints, tests with reduced numbers: wha
 	$(CARGO) build --workspace --bins --tests --locked
 	$(CARGO) test --workspace --locked --no-fail-fast -- --test-threads=4
 
-soak: prerequisites-test ## the full numbers, over an hour; what is seen belongs in tests/SOAK.md
+soak: prerequisites-test ## the full numbers: over an hour, 20 GB below TMPDIR; what is seen belongs in tests/SOAK.md
 	$(CARGO) build --workspace --bins --tests --locked
 	CARGO=$(CARGO) tests/soak.sh
 

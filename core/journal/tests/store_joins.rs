@@ -108,6 +108,16 @@ async fn flows_meet_their_sessions() {
     assert_eq!(joined(&handle, reused).await, []);
     assert_eq!(joined(&handle, unseen).await, []);
     assert_eq!(joined(&handle, no_syn).await, [(1005, Join::Interval)]);
+    // The same in a list, beside a session of a net without a sensor.
+    let mut blind = Node::new("blind", "elsewhere", 3);
+    let alone = visit_over(&mut blind, 6, 1001, Transport::Tcp, None, midnight + MS, midnight + SECOND);
+    handle.append(blind.batch(midnight + 70 * SECOND)).await.unwrap();
+    handle.settled().await.unwrap();
+    let rows = all_sessions(&handle, SessionQuery::default(), 100).await;
+    let joins = handle.joins(rows.clone()).await.unwrap();
+    let of = |id| joins[rows.iter().position(|row| row.session == id).unwrap()];
+    let ids = [exact, udp, reused, unseen, no_syn, alone];
+    assert_eq!(ids.map(of), [Some(Join::Exact), Some(Join::Interval), None, None, Some(Join::Interval), None]);
     let row = handle.flow(later.flow).await.unwrap().unwrap();
     assert_eq!((row.number, row.records, row.last_ns), (2, 3, midnight + 60 * SECOND));
     assert_eq!(handle.flow_sessions(&row).await.unwrap(), [(exact, Join::Exact)]);
@@ -123,7 +133,7 @@ async fn flows_meet_their_sessions() {
         flows_seen: 7,
         capped: false,
     };
-    assert_eq!(rates, [expected]);
+    assert_eq!(rates, [JoinRate { net: "elsewhere".into(), sessions: 1, ..JoinRate::default() }, expected]);
     assert_eq!(handle.join_rates(JoinQuery { since: Some(midnight + HOUR), ..JoinQuery::default() }).await.unwrap(), []);
 
     let probes = |limit, cursor| FlowQuery { probes: true, limit, cursor, ..FlowQuery::default() };
