@@ -22,8 +22,8 @@ use std::time::Duration;
 pub(crate) const MAX_THRESHOLD: u64 = Finding::MAX_MATCHES as u64 - 4;
 /// A matter nobody touched for so long is closed; the next contact begins another.
 const IDLE: Duration = Duration::from_secs(3_600);
-/// Most distinct values counted of one matter; then the count is "at least".
-const MAX_VALUES: usize = 2_048;
+/// Most distinct values counted of one matter; behind them the count is "at least".
+const MAX_VALUES: u64 = 2_048;
 /// Longest value or sample kept, in bytes.
 const MAX_TEXT: usize = 128;
 
@@ -203,8 +203,11 @@ struct Pending {
 #[derive(Debug)]
 struct Open {
     told: Told,
-    /// Hashes of the values: a thousand matters of two thousand texts would be a hundred megabytes.
+    /// Hashes of the values: a thousand matters of two thousand texts would be a hundred megabytes. Empty again
+    /// once all that are counted were seen.
     seen: HashSet<u64>,
+    /// Distinct values.
+    count: u64,
     steps: Steps,
     newest: i64,
     last_flow: Option<FlowId>,
@@ -294,12 +297,11 @@ impl<K: Clone + Eq + Hash> Matters<K> {
         let last = evidence.iter().map(|(_, contact)| contact.at).max()?.max(at);
         let exact = merged(evidence.iter().map(|(_, contact)| contact.packets.clone()), last);
         let told = Told { at: last, opened_at: last, threshold, window, opens: true, exact, ..Told::none(first) };
-        let mut open = Open { told, seen: HashSet::new(), steps: Steps::new(rule.again), newest: last.0, last_flow: None };
+        let mut open = Open { told, seen: HashSet::new(), count: 0, steps: Steps::new(rule.again), newest: last.0, last_flow: None };
         for (value, contact) in &evidence {
             open.note(value, self.hash.hash_one(value), contact);
         }
-        let seen = open.seen.len() as u64;
-        open.steps.reached(seen);
+        open.steps.reached(open.count);
         let told = open.tell(true);
         self.open.touch(key, last, || open);
         Some(told)
@@ -307,14 +309,19 @@ impl<K: Clone + Eq + Hash> Matters<K> {
 
     fn again(&mut self, key: &K, value: &Value, contact: Contact) -> Option<Told> {
         // It is there: the caller looked.
-        let none =
-            || Open { told: Told::none(contact.at), seen: HashSet::new(), steps: Steps::new(1), newest: contact.at.0, last_flow: None };
+        let none = || Open {
+            told: Told::none(contact.at),
+            seen: HashSet::new(),
+            count: 0,
+            steps: Steps::new(1),
+            newest: contact.at.0,
+            last_flow: None,
+        };
         let open = self.open.touch(key, contact.at, none);
         open.note(value, self.hash.hash_one(value), &contact);
         open.newest = open.newest.max(contact.at.0);
         open.told.at = Timestamp(open.newest);
-        let count = open.seen.len() as u64;
-        open.steps.reached(count).then(|| open.tell(false))
+        open.steps.reached(open.count).then(|| open.tell(false))
     }
 }
 
@@ -335,23 +342,26 @@ impl Open {
         {
             self.told.sessions.push(session);
         }
-        if self.seen.contains(&hash) {
-            return;
-        }
-        if self.seen.len() >= MAX_VALUES {
+        if self.count >= MAX_VALUES {
             self.told.at_least = true;
             return;
         }
+        if !self.seen.insert(hash) {
+            return;
+        }
+        self.count = self.count.saturating_add(1);
         if self.told.samples.len() < Evidence::MAX_SAMPLES {
             self.told.samples.push(cut(&value.to_string()).to_owned());
         }
-        self.seen.insert(hash);
+        if self.count >= MAX_VALUES {
+            self.seen = HashSet::new();
+        }
     }
 
     fn tell(&self, opens: bool) -> Told {
         let told = &self.told;
         Told {
-            count: self.seen.len() as u64,
+            count: self.count,
             opens,
             samples: told.samples.clone(),
             flows: told.flows.clone(),

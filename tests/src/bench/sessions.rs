@@ -26,6 +26,8 @@ struct Case {
     port: u16,
     /// Sessions a round: quick, usual.
     sessions: (usize, usize),
+    /// The same with a peer: those that answer a wrong password after a second would take minutes.
+    peers: (usize, usize),
     /// Passwords a session.
     logins: usize,
     /// Control: name, worker, argument.
@@ -37,7 +39,8 @@ const CASES: [Case; 4] = [
     Case {
         service: "ssh",
         port: 22,
-        sessions: (20, 500),
+        sessions: (20, 4_000),
+        peers: (20, 500),
         logins: 1,
         control: (RUSSH, "russh", "-"),
         budgets: &[Budget::Times(1.25, RUSSH), Budget::Times(1.0 / 2.5, "cowrie")],
@@ -46,6 +49,7 @@ const CASES: [Case; 4] = [
         service: "ftp",
         port: 21,
         sessions: (100, 4_000),
+        peers: (100, 4_000),
         logins: 1,
         control: (TOKIO, "tokio", "ftp"),
         budgets: &[Budget::Times(1.0 / 3.0, "opencanary")],
@@ -54,11 +58,20 @@ const CASES: [Case; 4] = [
         service: "http",
         port: 80,
         sessions: (100, 4_000),
+        peers: (100, 4_000),
         logins: 0,
         control: (TOKIO, "tokio", "http"),
         budgets: &[Budget::Times(1.0 / 4.0, "opencanary")],
     },
-    Case { service: "telnet", port: 23, sessions: (100, 4_000), logins: 1, control: (TOKIO, "tokio", "telnet"), budgets: &[] },
+    Case {
+        service: "telnet",
+        port: 23,
+        sessions: (100, 4_000),
+        peers: (100, 4_000),
+        logins: 1,
+        control: (TOKIO, "tokio", "telnet"),
+        budgets: &[],
+    },
 ];
 
 fn run(run: &mut Run) -> crate::Result<()> {
@@ -135,7 +148,7 @@ fn of_peer(run: &mut Run, peer: &mut Running, case: &Case) -> crate::Result<()> 
         return Ok(());
     };
     peer.at_rest()?;
-    let total = run.pick(case.sessions.0, case.sessions.1);
+    let total = run.pick(case.peers.0, case.peers.1);
     let before = peer.records(case.port)?;
     let (cpu, start) = (peer.tree().cpu_ms(), Instant::now());
     let outcome = visit(run, case, address, total, words);
