@@ -43,7 +43,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long the daemon waits for a command that holds the store.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often freed memory is given back: databases are opened, filled and closed all day.
-const TRIM: Duration = Duration::from_secs(10);
+const TRIM: Duration = Duration::from_secs(3);
 /// Largest sealed file fetched from a node.
 const MAX_FETCH: u64 = 1 << 30;
 

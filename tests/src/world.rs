@@ -171,6 +171,8 @@ impl World {
     pub fn start_controller(&mut self) -> crate::Result<()> {
         let mut serve = self.inside("ctl", &binary("glasshive")?);
         serve.arg("--config").arg(self.dir.join("controller/controller.toml")).arg("serve");
+        // Long runs read from its log what it has in use.
+        serve.env("GLASSHIVE_LOG", "info,glasshive_daemon::memory=debug");
         let log = self.dir.join("controller/log.txt");
         let daemon = started("the controller", serve, &log, "controller serves")?;
         self.controller = Some(daemon);

@@ -57,6 +57,18 @@ pub(crate) fn trim_allocator() {
     }
 }
 
+/// Bytes the allocator has given out: blocks in its arenas and mapped ones. `None` where it is not glibc's.
+pub(crate) fn allocated() -> Option<u64> {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: takes nothing, reads the allocator's own counts under its locks and returns them by value.
+        let counts = unsafe { libc::mallinfo2() };
+        u64::try_from(counts.uordblks.saturating_add(counts.hblkhd)).ok()
+    }
+    #[cfg(not(target_env = "gnu"))]
+    None
+}
+
 /// `setsockopt` with an `int`.
 pub(crate) fn set_int(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the descriptor is open for as long as `socket` is borrowed; the pointer and length

@@ -26,10 +26,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Records folded between commits at most.
-const COMMIT_RECORDS: u64 = 20_000;
+/// Records folded between commits at most. sled keeps every version of a page until a batch is through: with four
+/// times as many that is hundreds of megabytes.
+const COMMIT_RECORDS: u64 = 5_000;
 /// Records read from the log before what was told is looked at again: about a second.
-const SLICE: u64 = 2 * COMMIT_RECORDS;
+const SLICE: u64 = 8 * COMMIT_RECORDS;
 /// Pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Time between commits at most while there is always more.
