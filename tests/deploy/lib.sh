@@ -30,6 +30,19 @@ check() {
   if [ $status = FAIL ]; then printf '%s\n' "$said" | tail -n 25 | sed 's/^/      /'; else [ -z "${VERBOSE:-}" ] || printf '%s\n' "$said" | sed 's/^/      /'; fi
 }
 
+# aside NAME CMD… : goes on beside what follows, its output in NAME.log.
+aside() {
+  local name=$1; shift
+  { local came=0; "$@" >"$work/$name.log" 2>&1 || came=$?; echo $came >"$work/$name.status"; } &
+}
+
+# came_of NAME : waits for it, and returns what it returned. A file says that: on a busy machine another child may
+# have its process id by then, and the shell would not know it any more.
+came_of() {
+  until [ -s "$work/$1.status" ]; do sleep 0.2; done
+  return "$(cat "$work/$1.status")"
+}
+
 # Whether a line is there. Reads to the end: grep -q would end whoever still writes, and that counts with pipefail.
 found() { grep "$@" >/dev/null; }
 

@@ -53,10 +53,8 @@ check "  … nothing dialled out: no node tried to leave" quiet
 inventory edge
 check "a net is added: its node is linked, nothing changes where the first one is" net_added
 # Both go on while the steps do that only look; 35-checked.sh says what came of them.
-play checked site --check >"$work/checked.log" 2>&1 &
-checked_pid=$!
-play second site >"$work/second.log" 2>&1 &
-second_pid=$!
+aside checked play checked site --check
+aside second play second site
 # A token looks like this; none may be found in what the plays printed, with the most words they have, nor in what the
 # hosts' journals kept of it. A real one, printed by a task without no_log, is found: the search would see it.
 token_shape='gh1\.[a-z0-9_-]+\.[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{20,}'

@@ -1,5 +1,4 @@
 # README.md word for word, on fresh hosts of its own, while the other steps run; 58-readme.sh says what came of it.
 # shellcheck shell=bash
 
-DEPLOY_RUN=$id DEPLOY_WORK=$work "$here/readme.sh" >"$work/readme.log" 2>&1 &
-readme_pid=$!
+aside readme env DEPLOY_RUN="$id" DEPLOY_WORK="$work" "$here/readme.sh"

@@ -13,7 +13,9 @@ ansible_lint() {
   )
 }
 
-check "lintian: no error" lint &
-lint_pid=$!
-check "yamllint, ansible-lint (production)" ansible_lint &
-ansible_lint_pid=$!
+{
+  check "lintian: no error" lint &
+  check "yamllint, ansible-lint (production)" ansible_lint
+  wait
+  echo 0 >"$work/lint.status"
+} &

@@ -60,16 +60,13 @@ END
 }
 
 # Goes on while the steps do that change nothing.
-play verify verify >"$work/verify.log" 2>&1 &
-verify_pid=$!
-verified() { cat "$work/verify.log"; [ "$verify_status" = 0 ]; }
+aside verify play verify verify
+verified() { came_of verify || { cat "$work/verify.log"; return 1; }; }
 check "node -> outside blocked, attacker -> outside open (IPv4)" outside 4 203.0.113.9
 check "node -> outside blocked, attacker -> outside open (IPv6)" outside 6 2001:db8:ffff::9
 check "  … and such an attempt is told" until_true 10 tried_out
 check "node -> controller: its port only; none for the node that is dialled" controller_only
 check "management ssh: open for the operator, blocked for others, both families" management_ssh
-verify_status=0
-wait "$verify_pid" || verify_status=$?
 check "verify play: all pairs, a visit seen, roles, report" verified
 check "  … wrote its report: both directions of the mirror, clocks" reported
 check "no pivot: segment -> management through a routing node is dropped and counted" pivot
