@@ -2,8 +2,8 @@
 //! the link from a node that has no visitors.
 //!
 //! While they come, memory goes up and down by tens of megabytes, since databases are filled and closed. So it is
-//! judged at rest, when nothing has come for as long as the controller waits before it closes what it wrote; what was
-//! seen under load is printed beside it.
+//! judged at rest, when nothing has come for as long as the controller waits before it closes what it wrote, and by
+//! what the controller says it has in use; what was seen under load is printed beside it.
 
 use crate::growth::{Growth, blocks, growth, most};
 use crate::{closes, connections, soak, turn};
@@ -194,7 +194,9 @@ fn a_session_leaves_nothing_at_the_controller() {
     if soak() {
         println!("all, KiB: {:?}", points.iter().map(|point| point.1 as u64).collect::<Vec<_>>());
     }
-    for (what, points) in [("while they come", &points), ("means of 20 parts", &blocks(&points, 20)), ("at rest", &rests), ("in use at rest", &uses)] {
+    for (what, points) in
+        [("while they come", &points), ("means of 20 parts", &blocks(&points, 20)), ("at rest", &rests), ("in use at rest", &uses)]
+    {
         println!("{what}: {}", shown(points));
     }
     // What is scattered among it makes resident memory go up and down by megabytes; what is in use is exact.
