@@ -105,7 +105,7 @@ pub(crate) struct Follower {
     behind: bool,
     /// When something could not be written; what was folded since the last commit is to be folded again.
     broken: Option<Instant>,
-    /// Who waits until nothing is behind.
+    /// Who waits until everything is folded that was in the log when they asked.
     waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
 }
 
@@ -200,7 +200,7 @@ impl Follower {
         self.log.fall_behind(&self.durable);
     }
 
-    /// Some of what was not told; at its end whoever waits is answered.
+    /// Some of what was not told; behind the last of it whoever waits is answered.
     fn slice(&mut self) {
         match self.catch_up(SLICE) {
             Ok(all) => {
