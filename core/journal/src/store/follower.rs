@@ -326,7 +326,11 @@ impl Follower {
 
     fn put_down(&mut self, day: Day) -> Result<(), StoreError> {
         match self.work.remove(&day) {
-            Some(work) => self.summary.put_down(day, &work.segment, &work.tops()),
+            Some(work) => {
+                // A copy, so that no question waits while the filter is made.
+                let tops = work.tops().clone();
+                self.summary.put_down(day, &work.segment, &tops)
+            }
             None => Ok(()),
         }
     }
